@@ -1,0 +1,106 @@
+"""What the rooms say to each other: batches, knowledge, teachers, students and tasks.
+
+Nothing here assumes classification: a model answers with one row of `width` numbers per example,
+and the task says what these numbers mean.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from understudy.errors import ModelError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Rows on their way to a model.
+
+    Attributes:
+        inputs: raw rows after their view, `[batch, ...]`; models scale them inside.
+        labels: hard labels, `[batch]` int64 (-1: unlabelled) or `[batch, targets]` float
+            (NaN: unlabelled); None where no row has one.
+        ids: int64 `[batch]`; None where rows have no identity, so only a live teacher can answer.
+        views: int64 `[batch]`, which augmented form each row is in (0: as it is); None means 0.
+        teacher_inputs: what the teacher sees where that differs from `inputs`.
+        partners: int64 `[batch]` ids that each row was mixed with.
+    """
+
+    inputs: Tensor
+    labels: Tensor | None = None
+    ids: Tensor | None = None
+    views: Tensor | None = None
+    teacher_inputs: Tensor | None = None
+    partners: Tensor | None = None
+
+    def __len__(self) -> int:
+        return int(self.inputs.shape[0])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Knowledge(Mapping[str, Tensor]):
+    """What a model says of a batch, by name: `logits`, `values`, features by module path."""
+
+    fields: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.fields:
+            raise ModelError(
+                f"knowledge `{name}` is not there; there is: {', '.join(sorted(self.fields))}"
+            )
+        return self.fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.fields)
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """A model that knows. The engine calls it once per batch; the label recorder once per shard."""
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """The names of the knowledge it can give; compared with the objective's needs."""
+
+    def __call__(self, batch: Batch) -> Knowledge:
+        """What it knows of the batch, without gradient, one row per example, in order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Student:
+    """A module that learns, and where its parts came from.
+
+    Attributes:
+        module: raw rows in, `[batch, width]` out.
+        provenance: the student's block paths to the teacher's, empty for a fresh network.
+    """
+
+    module: nn.Module
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What is asked of a model. The objective, the evaluation and the report ask it."""
+
+    @property
+    def name(self) -> str:
+        """`classification`, `regression`, ..."""
+
+    @property
+    def output(self) -> str:
+        """The name of a model's answer as knowledge: `logits` or `values`."""
+
+    @property
+    def width(self) -> int:
+        """How many numbers a model answers per row."""
+
+    def hard_loss(self, output: Tensor, labels: Tensor) -> Tensor:
+        """`[batch, width]` and labels to one loss per row; 0 where the row is unlabelled."""
+
+    def labelled(self, labels: Tensor) -> Tensor:
+        """Which rows have a hard label, bool `[batch]`."""
