@@ -1,0 +1,35 @@
+"""A recipe: a run written down as YAML, typed and strict. No torch here."""
+
+from understudy.recipe.load import Source, load, loads, validate
+from understudy.recipe.parts import (
+    EarlyStopping,
+    Entry,
+    LearningRate,
+    Optimizer,
+    Schedule,
+    TermEntry,
+    Training,
+)
+from understudy.recipe.sections import Phase, Recipe, Step, default_objective
+from understudy.recipe.write import starter, to_data, to_yaml
+
+__all__ = [
+    "EarlyStopping",
+    "Entry",
+    "LearningRate",
+    "Optimizer",
+    "Phase",
+    "Recipe",
+    "Schedule",
+    "Source",
+    "Step",
+    "TermEntry",
+    "Training",
+    "default_objective",
+    "load",
+    "loads",
+    "starter",
+    "to_data",
+    "to_yaml",
+    "validate",
+]

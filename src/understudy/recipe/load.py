@@ -1,0 +1,247 @@
+"""A recipe file to typed data: all mistakes at once, each with its place, law and remedy."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from understudy.errors import Mistake, RecipeError, did_you_mean
+from understudy.recipe.lines import parse, parse_value
+from understudy.recipe.sections import Recipe
+
+Place = tuple[str | int, ...]
+# What other tools call the same thing.
+SYNONYMS = {
+    "lr": "learning_rate",
+    "wd": "weight_decay",
+    "bs": "batch_size",
+    "optim": "optimizer",
+    "scheduler": "schedule",
+    "warmup": "warm_up",
+    "gamma": "factor",
+    "grad_clip": "gradient_clip",
+    "dataset": "data",
+    "val": "validation",
+    "loss": "objective",
+    "losses": "objective",
+}
+VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """Where a recipe came from: what later mistakes need in order to say where they are.
+
+    Attributes:
+        name: the file's name as the user wrote it.
+        folder: what relative paths in the recipe start from.
+        lines: the line of every path.
+    """
+
+    name: str = "recipe"
+    folder: Path = field(default_factory=Path)
+    lines: Mapping[Place, int] = field(default_factory=dict)
+
+    def line(self, path: Place) -> int | None:
+        """The line of a path, or of the nearest one above it that the file has."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path) if path else None
+
+    def place(self, mistake: Mistake) -> Mistake:
+        """The mistake with its line."""
+        line = mistake.line if mistake.line is not None else self.line(mistake.path)
+        return Mistake(path=mistake.path, law=mistake.law, line=line)
+
+    def resolve(self, path: str) -> Path:
+        """A path of the recipe, relative to the recipe's own folder."""
+        return Path(os.path.normpath(self.folder / Path(path).expanduser()))
+
+
+def load(path: Path, settings: Sequence[str] = ()) -> tuple[Recipe, Source]:
+    """Read a recipe file, change it by `section.field=value` settings, and check its form.
+
+    Raises:
+        RecipeError: every mistake that can be seen without building anything.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        law = f"the recipe {path} cannot be read: {reason}. `understudy init` writes a starter"
+        raise RecipeError([Mistake(path=(), law=law)], str(path)) from error
+    return loads(text, settings, name=str(path), folder=path.parent)
+
+
+def loads(
+    text: str, settings: Sequence[str] = (), *, name: str = "recipe", folder: Path | None = None
+) -> tuple[Recipe, Source]:
+    """As `load`, from text."""
+    data, lines, mistakes = parse(text)
+    source = Source(name=name, folder=folder or Path(), lines=lines)
+    if not mistakes and not isinstance(data, dict):
+        law = f"a recipe must be a mapping of sections, but this is {type(data).__name__}"
+        mistakes.append(Mistake(path=(), law=law, line=1))
+    if mistakes and not data:
+        raise RecipeError(mistakes, name)
+    for setting in settings:
+        mistakes.extend(_apply(data, setting))
+    data = _expand(data, (), mistakes)
+    recipe, more = validate(data)
+    mistakes.extend(more)
+    if mistakes or recipe is None:
+        raise RecipeError([source.place(m) for m in mistakes], name)
+    return recipe, source
+
+
+def validate(data: Any) -> tuple[Recipe | None, list[Mistake]]:
+    """Plain data to a recipe, or the mistakes in it."""
+    try:
+        return Recipe.model_validate(data), []
+    except ValidationError as error:
+        return None, _merged([_mistake(i, data) for i in error.errors() if not _echo(i)])
+
+
+def _echo(item: Any) -> bool:
+    """Whether pydantic only repeats that the items of a list were wrong."""
+    return item["type"] == "too_short" and bool(item.get("input"))
+
+
+def _merged(mistakes: list[Mistake]) -> list[Mistake]:
+    """One mistake per place: the branches of a union say `a, or b`, not two things."""
+    by_path: dict[Place, list[str]] = {}
+    for mistake in mistakes:
+        by_path.setdefault(mistake.path, []).append(mistake.law)
+    return [
+        Mistake(
+            path=path,
+            law=", or ".join([law.rpartition(", but got ")[0] for law in laws[:-1]] + laws[-1:]),
+        )
+        for path, laws in by_path.items()
+    ]
+
+
+def _apply(data: dict[str, Any], setting: str) -> list[Mistake]:
+    """Write one `a.b.0.c=value` into the data."""
+    key, equals, value = setting.partition("=")
+    parts = [
+        int(p) if p.isdigit() else p for p in key.replace("[", ".").replace("]", "").split(".")
+    ]
+    if not equals or "" in parts:
+        law = f"a setting is `section.field=value`, but got {setting!r}"
+        return [Mistake(path=("--set",), law=law)]
+    here: Any = data
+    for part, after in zip(parts[:-1], parts[1:], strict=True):
+        if isinstance(here, dict) and here.get(str(part)) is None:
+            here[str(part)] = [] if isinstance(after, int) else {}
+        if isinstance(here, list) and isinstance(part, int) and part == len(here):
+            here.append({})
+        try:
+            here = here[part if isinstance(here, list) else str(part)]
+        except (IndexError, TypeError, KeyError):
+            law = f"`--set {setting}` names a place that the recipe does not have ({part!r})"
+            return [Mistake(path=tuple(parts), law=law)]
+    return _put(here, parts, parse_value(value), setting)
+
+
+def _put(here: Any, parts: list[str | int], value: Any, setting: str) -> list[Mistake]:
+    last = parts[-1]
+    if isinstance(here, dict):
+        here[str(last)] = value
+    elif isinstance(here, list) and isinstance(last, int) and last <= len(here):
+        here[last : last + 1] = [value]
+    else:
+        law = f"`--set {setting}` names a place that the recipe does not have ({last!r})"
+        return [Mistake(path=tuple(parts), law=law)]
+    return []
+
+
+def _expand(value: Any, path: Place, mistakes: list[Mistake]) -> Any:
+    """Replace `${NAME}` and `${NAME:-default}` in texts by the environment's values."""
+    if isinstance(value, dict):
+        return {k: _expand(v, (*path, k), mistakes) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_expand(v, (*path, i), mistakes) for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def fill(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        found = os.environ.get(name) or default
+        if found is None:
+            law = (
+                f"`${{{name}}}` needs the environment variable {name}, which is not set: "
+                f"export it, or write `${{{name}:-default}}`"
+            )
+            mistakes.append(Mistake(path=path, law=law))
+        return found or ""
+
+    return VARIABLE.sub(fill, value)
+
+
+def _mistake(item: Any, data: Any) -> Mistake:
+    """One pydantic error in our words."""
+    path = _real_path(item["loc"], data)
+    kind, given = item["type"], item.get("input")
+    if kind == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        return Mistake(
+            path=path, law=f"unknown key `{path[-1]}`: {did_you_mean(str(path[-1]), known)}"
+        )
+    if kind == "missing":
+        return Mistake(path=path, law=f"`{path[-1]}` is required and missing here")
+    if kind == "value_error":
+        return Mistake(path=path, law=str(item["ctx"]["error"]))
+    law = item["msg"][0].lower() + item["msg"][1:].replace("Input", "the value")
+    law = law.replace("input should", "the value must")
+    return Mistake(path=path, law=f"{law}, but got {given!r}{_hint(kind, given)}")
+
+
+def _hint(kind: str, given: Any) -> str:
+    if kind == "literal_error" or kind.endswith("_type") is False:
+        return ""
+    if isinstance(given, str) and re.fullmatch(r"[-+.\deE]+", given):
+        return ": remove the quotes"
+    return ""
+
+
+def _real_path(loc: tuple[str | int, ...], data: Any) -> Place:
+    """Pydantic's location without the names of union branches, which no file contains."""
+    path: list[str | int] = []
+    here = data
+    for position, part in enumerate(loc):
+        try:
+            here = here[part]
+        except (KeyError, IndexError, TypeError):
+            # A key that is missing is the last part of a mapping's path; the rest are branch names.
+            if position < len(loc) - 1 or not isinstance(here, dict):
+                continue
+        path.append(part)
+    return tuple(path)
+
+
+def _known_keys(path: Place) -> list[str]:
+    """The keys that a section knows, found by walking the typed model."""
+    model: Any = Recipe
+    for part in path:
+        if isinstance(part, int):
+            continue
+        field_info = model.model_fields.get(part)
+        found = _models_in(field_info.annotation) if field_info else []
+        if not found:
+            return []
+        model = found[0]
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, UnionType, tuple, Annotated, list):
+        return [m for a in get_args(annotation) for m in _models_in(a)]
+    return []

@@ -1,0 +1,145 @@
+"""The typed parts of a recipe that are shared by several sections, and how numbers are bounded."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+TARGET = re.compile(r"^(?:[\w.]+|[^:]+\.py):[A-Za-z_]\w*$")
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Part(BaseModel):
+    """Typed, frozen, and strict: an unknown key is a mistake, a string is not a number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Entry(BaseModel):
+    """A thing by its `kind` and parameters; `build` checks these against the thing's signature.
+
+    `kind: custom` with `target: package.module:name` or `path/to/file.py:name` and
+    `arguments: {...}` brings in what is the user's own, the same way everywhere.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    kind: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Everything beside `kind`, as written."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _custom_is_whole(self) -> "Entry":
+        if self.kind != "custom":
+            return self
+        extra = self.parameters
+        target = extra.get("target")
+        if not isinstance(target, str) or not TARGET.match(target):
+            raise ValueError(
+                "`kind: custom` needs `target: package.module:name` or "
+                f"`target: path/to/file.py:name`, but got target {target!r}"
+            )
+        if not isinstance(extra.get("arguments", {}), dict):
+            law = f"`arguments` must be a mapping, but got {extra['arguments']!r}"
+            raise ValueError(law)  # noqa: TRY004 (pydantic turns only ValueError into a mistake)
+        unknown = sorted(set(extra) - {"target", "arguments", *self._own_keys()})
+        if unknown:
+            raise ValueError(
+                f"`kind: custom` takes `target` and `arguments`, but got {', '.join(unknown)}: "
+                "put the parameters into `arguments`"
+            )
+        return self
+
+    @classmethod
+    def _own_keys(cls) -> set[str]:
+        return set(cls.model_fields)
+
+
+class Schedule(Part):
+    """A number that changes while training: from `start` to `end` over `epochs`.
+
+    `epochs` null means the whole training; after them the value stays at `end`.
+    """
+
+    kind: Literal["linear", "cosine"] = "linear"
+    start: NotNegative
+    end: NotNegative
+    epochs: Positive | None = None
+
+
+def _number_or_schedule(value: Any) -> str:
+    return "schedule" if isinstance(value, (dict, Schedule)) else "number"
+
+
+Scheduled = Annotated[
+    Annotated[NotNegative, Tag("number")] | Annotated[Schedule, Tag("schedule")],
+    Discriminator(_number_or_schedule),
+]
+
+
+class TermEntry(Entry):
+    """One term of an objective: a loss by its kind, its weight, its parameters."""
+
+    weight: Scheduled = 1.0
+
+
+class Optimizer(Part):
+    """How weights are moved. `momentum` and `nesterov` belong to SGD."""
+
+    kind: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Positive = 0.001
+    weight_decay: NotNegative = 0.01
+    momentum: Share = 0.9
+    nesterov: bool = False
+
+
+class LearningRate(Part):
+    """How the learning rate changes over training, after a linear warm-up.
+
+    `warm_up` is a share of all steps; `milestones` are epochs at which a step schedule
+    multiplies the rate by `factor`.
+    """
+
+    kind: Literal["constant", "cosine", "step"] = "cosine"
+    warm_up: Share = 0.05
+    milestones: tuple[Count, ...] = Field(default=(), strict=False)
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _steps_have_milestones(self) -> "LearningRate":
+        if (self.kind == "step") != bool(self.milestones):
+            raise ValueError(
+                "`milestones` (epochs) belong to `kind: step` and to no other, but got "
+                f"kind {self.kind} with milestones {list(self.milestones)}"
+            )
+        return self
+
+
+class EarlyStopping(Part):
+    """Stop when the validation score has not risen by `minimum` for `patience` epochs."""
+
+    patience: Count = 10
+    minimum: NotNegative = 0.0
+
+
+class Training(Part):
+    """How a model is trained. The same for student and control."""
+
+    epochs: Count = 30
+    batch_size: Count = 64
+    optimizer: Optimizer = Optimizer()
+    schedule: LearningRate = LearningRate()
+    gradient_clip: Positive | None = None
+    early_stopping: EarlyStopping | None = None
+    choose: Literal["last", "validation"] = "last"
+    validate_every: Count = 1
+    checkpoint_seconds: NotNegative = 10.0
+    tensorboard: bool = False
+    trainer: dict[str, Any] = {}
