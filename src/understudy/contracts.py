@@ -5,6 +5,7 @@ and the task says what these numbers mean.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -100,7 +101,43 @@ class Task(Protocol):
         """How many numbers a model answers per row."""
 
     def hard_loss(self, output: Tensor, labels: Tensor) -> Tensor:
-        """`[batch, width]` and labels to one loss per row; 0 where the row is unlabelled."""
+        """Comparable answers and labels to one loss per row; 0 where the row is unlabelled."""
+
+    def comparable(self, values: Tensor) -> Tensor:
+        """Answers (or labels in their form) in the units that losses are taken in."""
 
     def labelled(self, labels: Tensor) -> Tensor:
         """Which rows have a hard label, bool `[batch]`."""
+
+
+class Tracker(Protocol):
+    """Reports how far one piece of work is; the engine and the recorder call it."""
+
+    def __call__(self, done: int, note: str = "") -> None:
+        """Say that `done` units of the total are finished."""
+
+
+class Progress(Protocol):
+    """Where long work shows itself: a bar in a terminal, plain lines elsewhere, or nowhere."""
+
+    def track(self, name: str, total: int, unit: str) -> AbstractContextManager[Tracker]:
+        """Begin a piece of work of `total` units."""
+
+    def say(self, line: str) -> None:
+        """One quiet line: what was chosen, skipped or found."""
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def track(self, name: str, total: int, unit: str) -> AbstractContextManager[Tracker]:
+        """Begin a piece of work that is not shown."""
+        del name, total, unit
+        return nullcontext(_nowhere)
+
+    def say(self, line: str) -> None:
+        """Drop the line."""
+
+
+def _nowhere(done: int, note: str = "") -> None:
+    del done, note

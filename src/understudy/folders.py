@@ -215,7 +215,7 @@ class Stage:
         return read_json(self.path / STAGE_FILE)["summary"]
 
     def begin(self) -> Path:
-        """The folder to build in: the interrupted one if its inputs were the same, else an empty one."""
+        """The folder to build in: an interrupted one if its inputs are the same, else empty."""
         if _state(self.work).get("fingerprint") != self.fingerprint:
             shutil.rmtree(self.work, ignore_errors=True)
             make_folder(self.work)

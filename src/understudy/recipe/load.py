@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -136,7 +137,7 @@ def _apply(data: dict[str, Any], setting: str) -> list[Mistake]:
         law = f"a setting is `section.field=value`, but got {setting!r}"
         return [Mistake(path=("--set",), law=law)]
     here: Any = data
-    for part, after in zip(parts[:-1], parts[1:], strict=True):
+    for part, after in pairwise(parts):
         if isinstance(here, dict) and here.get(str(part)) is None:
             here[str(part)] = [] if isinstance(after, int) else {}
         if isinstance(here, list) and isinstance(part, int) and part == len(here):

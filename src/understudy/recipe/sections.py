@@ -47,6 +47,7 @@ class TeacherSection(Part):
     training: Training | None = None
     onnx: str | None = None
     predictor: Entry | None = None
+    answers: Literal["logits", "probabilities"] = "logits"
     preprocess: PreprocessSection | None = None
 
     @model_validator(mode="after")

@@ -1,0 +1,7 @@
+"""Recipe entry to object: the only place where a recipe's `kind` meets a class."""
+
+from understudy.build.check import check
+from understudy.build.parts import network, predictor, source, terms, views
+from understudy.build.schema import schema
+
+__all__ = ["check", "network", "predictor", "schema", "source", "terms", "views"]

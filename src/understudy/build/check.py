@@ -1,0 +1,182 @@
+"""Every mistake of a recipe that its form cannot show: kinds, parameters, targets, files."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+from pydantic import ValidationError
+
+from understudy import data, losses, models
+from understudy.build.arguments import wrong_arguments
+from understudy.build.parts import PATHS, split_schedules, unknown_kind, with_paths
+from understudy.build.targets import TargetError, resolve
+from understudy.data.views import CATALOGUE as VIEWS
+from understudy.engine import OURS
+from understudy.errors import Mistake, RecipeError, did_you_mean
+from understudy.recipe import Entry, Phase, Recipe, Source, TermEntry, Training
+
+Place = tuple[str | int, ...]
+
+# What is filled in from the data, by parameter name; see `pipeline`.
+FACTS = ("inputs", "channels", "height", "image_width", "width")
+
+
+def check(recipe: Recipe, place: Source) -> None:
+    """Look at everything that is named in a recipe, without running any of it.
+
+    Raises:
+        RecipeError: every mistake at once.
+    """
+    found = [*_data(recipe, place), *_teacher(recipe, place)]
+    found += _entry(recipe.student.model, ("student", "model"), models.CATALOGUE, place, FACTS)
+    for where, phase in _phases(recipe):
+        found += _objective(phase.objective, (*where, "objective"), recipe.task.kind, place)
+    for where, training in _trainings(recipe):
+        found += _training(training, where)
+    if found:
+        raise RecipeError([place.place(m) for m in found], place.name)
+
+
+def _data(recipe: Recipe, place: Source) -> Iterator[Mistake]:
+    entry, where = recipe.data.source, ("data", "source")
+    yield from _entry(entry, where, data.CATALOGUE, place, ())
+    if entry.kind != "custom":
+        for name, value in with_paths(entry.parameters, place).items():
+            if name in PATHS and isinstance(value, str):
+                yield from _file(value.rpartition(":")[0] if ".npz:" in value else value, (*where, name))
+    for number, view in enumerate(recipe.data.views):
+        at = ("data", "views", number)
+        law = f"unknown kind `{view.kind}`: {did_you_mean(view.kind, VIEWS)}"
+        if view.kind not in VIEWS:
+            yield Mistake(path=(*at, "kind"), law=law)
+        else:
+            yield from _made(VIEWS[view.kind], view.parameters, at)
+
+
+def _teacher(recipe: Recipe, place: Source) -> Iterator[Mistake]:
+    teacher = recipe.teacher
+    if teacher.model is not None:
+        yield from _entry(teacher.model, ("teacher", "model"), models.CATALOGUE, place, FACTS)
+    if teacher.predictor is not None:
+        yield from _entry(teacher.predictor, ("teacher", "predictor"), {}, place, ())
+    for name in ("weights", "onnx"):
+        value = getattr(teacher, name)
+        if value is not None:
+            yield from _file(str(place.resolve(value)), ("teacher", name))
+
+
+def _file(value: str, where: Place) -> Iterator[Mistake]:
+    if not Path(value).exists():
+        law = f"this file must exist, but there is no {value}: correct the path"
+        yield Mistake(path=where, law=law)
+
+
+def _entry(
+    entry: Entry,
+    where: Place,
+    known: Mapping[str, Callable[..., Any]],
+    place: Source,
+    filled: tuple[str, ...],
+) -> list[Mistake]:
+    law = unknown_kind(entry.kind, known)
+    if law:
+        return [Mistake(path=(*where, "kind"), law=law)]
+    if entry.kind == "custom":
+        return _custom(entry, where, place, filled)
+    laws = wrong_arguments(known[entry.kind], entry.parameters, filled=filled)
+    return [Mistake(path=(*where, name), law=law) for name, law in laws.items()]
+
+
+def _custom(entry: Entry, where: Place, place: Source, filled: tuple[str, ...]) -> list[Mistake]:
+    try:
+        function = resolve(entry.parameters["target"], place.folder)
+    except TargetError as error:
+        return [Mistake(path=(*where, "target"), law=str(error))]
+    laws = wrong_arguments(function, entry.parameters.get("arguments", {}), filled=filled)
+    return [Mistake(path=(*where, "arguments", name), law=law) for name, law in laws.items()]
+
+
+def _objective(
+    entries: tuple[TermEntry, ...], where: Place, task: str, place: Source
+) -> Iterator[Mistake]:
+    for number, entry in enumerate(entries):
+        at = (*where, number)
+        law = unknown_kind(entry.kind, losses.CATALOGUE)
+        if law:
+            yield Mistake(path=(*at, "kind"), law=law)
+        elif entry.kind == "custom":
+            yield from _custom(entry, at, place, ())
+        elif task not in losses.CATALOGUE[entry.kind].tasks:
+            fits = [k for k, row in losses.CATALOGUE.items() if task in row.tasks]
+            law = f"`{entry.kind}` is not made for {task}: use one of {', '.join(fits)}"
+            yield Mistake(path=(*at, "kind"), law=law)
+        else:
+            yield from _loss(entry, at)
+
+
+def _loss(entry: TermEntry, at: Place) -> Iterator[Mistake]:
+    row = losses.CATALOGUE[entry.kind]
+    try:
+        constants, temperature = split_schedules(entry.parameters)
+    except ValidationError as error:
+        for item in error.errors():
+            path = (*at, "temperature", *item["loc"])
+            law = f"a schedule needs `start` and `end`: {item['msg'][0].lower()}{item['msg'][1:]}"
+            yield Mistake(path=path, law=law)
+        return
+    if temperature is not None and min(temperature.start, temperature.end) <= 0:
+        law = f"`temperature > 0` must hold, but got {temperature.start} to {temperature.end}"
+        yield Mistake(path=(*at, "temperature"), law=law)
+    if temperature is not None and "temperature" not in inspect.signature(row.loss).parameters:
+        law = f"`{entry.kind}` has no temperature: remove it"
+        yield Mistake(path=(*at, "temperature"), law=law)
+    yield from _made(row.loss, constants, at)
+
+
+def _made(what: Callable[..., Any], arguments: Mapping[str, Any], at: Place) -> Iterator[Mistake]:
+    """Arguments against the signature, then against the constructor's own laws."""
+    laws = wrong_arguments(what, arguments)
+    for name, law in laws.items():
+        yield Mistake(path=(*at, name), law=law)
+    if not laws:
+        try:
+            what(**arguments)
+        except ValueError as error:
+            named = [name for name in arguments if name in str(error)]
+            yield Mistake(path=(*at, *named[:1]), law=str(error))
+
+
+def _phases(recipe: Recipe) -> Iterator[tuple[Place, Phase]]:
+    for number, step in enumerate(recipe.steps):
+        if step.phases is not None:
+            for inner, phase in enumerate(step.phases):
+                yield ("steps", number, "phases", inner), phase
+        elif step.objective is not None:
+            yield ("steps", number), Phase(objective=step.objective)
+
+
+def _trainings(recipe: Recipe) -> Iterator[tuple[Place, Training]]:
+    if recipe.teacher.training is not None:
+        yield ("teacher", "training"), recipe.teacher.training
+    for number, step in enumerate(recipe.steps):
+        yield ("steps", number, "training"), step.training
+        for inner, phase in enumerate(step.phases or ()):
+            if phase.training is not None:
+                yield ("steps", number, "phases", inner, "training"), phase.training
+
+
+def _training(training: Training, where: Place) -> Iterator[Mistake]:
+    known = [n for n in inspect.signature(lightning.Trainer).parameters if n not in OURS]
+    for name in training.trainer:
+        if name in OURS:
+            law = f"`{name}` is set by the recipe itself: use the fields of `training`"
+            yield Mistake(path=(*where, "trainer", name), law=law)
+        elif name not in known:
+            law = f"Lightning's Trainer has no `{name}`: {did_you_mean(name, known)}"
+            yield Mistake(path=(*where, "trainer", name), law=law)
+    late = [m for m in training.schedule.milestones if m >= training.epochs]
+    if late:
+        law = f"milestones must lie before epoch {training.epochs}, but got {late}"
+        yield Mistake(path=(*where, "schedule", "milestones"), law=law)

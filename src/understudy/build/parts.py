@@ -1,0 +1,165 @@
+"""The parts of a run from their entries. `check` has been through the same entries before."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from understudy import data, losses, models
+from understudy.build.arguments import accepted, required, wrong_arguments
+from understudy.build.targets import TargetError, resolve
+from understudy.data.rows import Rows
+from understudy.data.views import CATALOGUE as VIEWS
+from understudy.data.views import Views
+from understudy.errors import ModelError, did_you_mean
+from understudy.objective import Term
+from understudy.recipe import Entry, Schedule, Source, TermEntry
+
+# Parameters of data sources that are paths, relative to the recipe's folder. A place inside an
+# `.npz` file follows a colon.
+PATHS = ("path", "test_path", "inputs", "labels", "test_inputs", "test_labels", "ids", "classes")
+
+
+def source(entry: Entry, place: Source) -> Callable[[], Rows]:
+    """What loads the raw rows."""
+    if entry.kind == "custom":
+        function, arguments = _custom(entry, place)
+        return lambda: data.from_custom(function(**arguments))
+    function = data.CATALOGUE[entry.kind]
+    arguments = with_paths(entry.parameters, place)
+    return lambda: function(**arguments)
+
+
+def with_paths(parameters: Mapping[str, Any], place: Source) -> dict[str, Any]:
+    """Parameters with their relative paths resolved."""
+    return {
+        name: _path(value, place) if name in PATHS and isinstance(value, str) else value
+        for name, value in parameters.items()
+    }
+
+
+def _path(value: str, place: Source) -> str:
+    file, colon, key = value.rpartition(":") if ".npz:" in value else (value, "", "")
+    return f"{place.resolve(file)}{colon}{key}"
+
+
+def views(entries: Sequence[Entry], *, seed: int) -> Views:
+    """The chain of random operations."""
+    return Views([VIEWS[entry.kind](**entry.parameters) for entry in entries], seed=seed)
+
+
+def network(
+    entry: Entry, facts: Mapping[str, int], place: Source, *, where: str
+) -> Callable[[], nn.Module]:
+    """A factory of the network, with what the data says filled in.
+
+    Raises:
+        ModelError: when called, if the network's own checks refuse the arguments.
+    """
+    if entry.kind == "custom":
+        function, arguments = _custom(entry, place)
+        arguments = required(function, facts) | arguments
+    else:
+        function = models.CATALOGUE[entry.kind]
+        arguments = accepted(function, facts) | entry.parameters
+
+    def make() -> nn.Module:
+        try:
+            made = function(**arguments)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ModelError(f"{where} cannot be built: {error}") from error
+        if not isinstance(made, nn.Module):
+            raise ModelError(
+                f"{where} must be a torch module, but its factory returned {type(made).__name__}"
+            )
+        return made
+
+    return make
+
+
+def predictor(entry: Entry, place: Source, *, where: str) -> Callable[..., Any]:
+    """A teacher of the user's own: the factory's result, which takes raw rows.
+
+    Raises:
+        ModelError: the factory fails, or returns nothing that can be called.
+    """
+    function, arguments = _custom(entry, place)
+    try:
+        made = function(**arguments)
+    except Exception as error:
+        raise ModelError(f"{where} cannot be built: {type(error).__name__}: {error}") from error
+    if not callable(made):
+        raise ModelError(
+            f"{where} must be a factory that returns a callable of raw rows, but it returned "
+            f"{type(made).__name__}"
+        )
+    return made  # type: ignore[no-any-return]
+
+
+def terms(entries: Sequence[TermEntry], place: Source) -> list[Term]:
+    """The terms of an objective, named by their kinds, numbered where a kind stands twice."""
+    made: list[Term] = []
+    for entry in entries:
+        same = sum(t.name.partition("#")[0] == entry.kind for t in made)
+        name = f"{entry.kind}#{same + 1}" if same else entry.kind
+        made.append(_term(entry, name, place))
+    return made
+
+
+def _term(entry: TermEntry, name: str, place: Source) -> Term:
+    if entry.kind == "custom":
+        function, arguments = _custom(entry, place)
+        made = function(**arguments)
+        reads = getattr(made, "reads", "logits")
+        needs = tuple(getattr(made, "needs", (reads,)))
+        return Term(
+            name=name, loss=made, reads=reads, needs=needs, labels=not needs, weight=entry.weight
+        )
+    row = losses.CATALOGUE[entry.kind]
+    constants, temperature = split_schedules(entry.parameters)
+    return Term(
+        name=name,
+        loss=row.loss(**constants),
+        reads=row.reads,
+        needs=row.needs,
+        labels=row.labels,
+        weight=entry.weight,
+        temperature=temperature,
+    )
+
+
+def split_schedules(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], Schedule | None]:
+    """A loss's constants, and its temperature where that is a schedule."""
+    constants = dict(parameters)
+    if isinstance(constants.get("temperature"), dict):
+        return constants, Schedule.model_validate(constants.pop("temperature"))
+    return constants, None
+
+
+def _custom(entry: Entry, place: Source) -> tuple[Callable[..., Any], dict[str, Any]]:
+    try:
+        function = resolve(entry.parameters["target"], Path(place.folder))
+    except TargetError as error:
+        raise ModelError(str(error)) from error
+    return function, dict(entry.parameters.get("arguments", {}))
+
+
+def unknown_kind(kind: str, known: Mapping[str, Any]) -> str | None:
+    """The law that an unknown kind breaks."""
+    if kind == "custom" or kind in known:
+        return None
+    return f"unknown kind `{kind}`: {did_you_mean(kind, [*known, 'custom'])}"
+
+
+__all__ = [
+    "network",
+    "predictor",
+    "source",
+    "split_schedules",
+    "terms",
+    "unknown_kind",
+    "views",
+    "with_paths",
+    "wrong_arguments",
+]

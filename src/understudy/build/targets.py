@@ -1,0 +1,71 @@
+"""What is the user's own: `package.module:name` or `path/to/file.py:name` to the object."""
+
+import importlib
+import importlib.util
+import sys
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from understudy.errors import did_you_mean
+
+
+class TargetError(ValueError):
+    """A target that cannot be had; the message is a law for the list of mistakes."""
+
+
+def resolve(target: str, folder: Path) -> Any:
+    """The object that a target names.
+
+    Args:
+        target: as it stands in the recipe.
+        folder: where a relative file path starts, the recipe's own folder.
+
+    Raises:
+        TargetError: no such file, module or name, or the module fails while it is imported.
+    """
+    place, _, name = target.rpartition(":")
+    module = _from_file(folder / place) if place.endswith(".py") else _from_package(place)
+    if not hasattr(module, name):
+        known = [n for n in vars(module) if not n.startswith("_")]
+        raise TargetError(f"`{place}` has no `{name}`: {did_you_mean(name, known)}")
+    found = getattr(module, name)
+    if not callable(found):
+        raise TargetError(f"`{target}` must be callable, but is a {type(found).__name__}")
+    return found
+
+
+def _from_file(path: Path) -> ModuleType:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise TargetError(f"the file {path} of this target does not exist: correct the path")
+    # A name of its own per path: two files called network.py may serve in one run.
+    name = f"understudy_target_{sha256(str(path).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise TargetError(f"{path} cannot be imported as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise TargetError(f"{path} fails while it is imported: {_short(error)}") from error
+    return module
+
+
+def _from_package(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise TargetError(
+            f"the module `{name}` cannot be imported ({_short(error)}): install it, or write "
+            "the path of a file, `path/to/file.py:name`"
+        ) from error
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".strip(": ")

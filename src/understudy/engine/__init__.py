@@ -1,0 +1,11 @@
+"""The one engine: a student, an objective and a teacher in Lightning's loop.
+
+Whatever the method, training is this: no method brings its own trainer. Random numbers are seeded
+at the start of every epoch from (seed, epoch), so a run that goes on from an epoch boundary is
+bit for bit the run that was never interrupted, dropout included.
+"""
+
+from understudy.engine.fitting import OURS, Fitted, fit
+from understudy.engine.module import learning_rate_factor
+
+__all__ = ["OURS", "Fitted", "fit", "learning_rate_factor"]

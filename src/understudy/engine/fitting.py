@@ -1,0 +1,163 @@
+"""`fit`: finished parts in, a trained student out. Lightning's Trainer is made here only."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+
+from understudy.contracts import Batch, Teacher
+from understudy.engine.keeper import CHECKPOINT, Keeper, history_csv
+from understudy.engine.module import Distiller, Validate
+from understudy.errors import MissingExtraError
+from understudy.folders import make_folder, write_atomic
+from understudy.objective import Objective
+from understudy.recipe import Training
+
+# What the recipe says in its own words; the rest of `training.trainer` is Lightning's.
+OURS = frozenset({"max_epochs", "callbacks", "gradient_clip_val", "logger"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitted:
+    """What a training came to; the module that was passed in holds the chosen weights.
+
+    Attributes:
+        points: per validated epoch its number, step, mean loss, parts and validation score.
+        epoch: whose weights were kept, counted from 1.
+        seconds: of training, over all sessions, a live teacher's included.
+    """
+
+    points: tuple[Mapping[str, Any], ...]
+    epoch: int
+    seconds: float
+
+
+def fit(
+    *,
+    student: nn.Module,
+    objective: Objective,
+    teacher: Teacher | None,
+    training: Training,
+    loader: Iterable[Batch],
+    validation: Iterable[Batch] | None,
+    validate: Validate | None,
+    higher_is_better: bool = True,
+    seed: int = 0,
+    folder: Path | None = None,
+    on_step: Callable[[int], None] = lambda _: None,
+) -> Fitted:
+    """Train `student` in place and leave the chosen weights in it.
+
+    Args:
+        student: raw rows to answers; trained on whatever device Lightning chooses.
+        objective: batch to loss.
+        teacher: what the objective compares with; None for a control.
+        training: everything about optimization; its `trainer` goes to Lightning as it is.
+        loader: training batches; one whose `sampler` has `set_epoch` is told the epoch.
+        validation: validation batches, in any order.
+        validate: answers and labels of all validation rows to the primary score.
+        higher_is_better: of that score.
+        seed: of everything random inside a step.
+        folder: for checkpoints and logs; a checkpoint found there is gone on from.
+        on_step: called with the number of steps done.
+
+    Raises:
+        TrainingError: a loss that is not finite.
+        KeyboardInterrupt: Ctrl-C; the last checkpoint is whole.
+    """
+    keeper = Keeper(folder, training, higher_is_better=higher_is_better)
+    callbacks: list[Callback] = [keeper]
+    if training.early_stopping is not None and validation is not None:
+        stop = training.early_stopping
+        mode = "max" if higher_is_better else "min"
+        callbacks.append(
+            EarlyStopping("validation", min_delta=stop.minimum, patience=stop.patience, mode=mode)
+        )
+    module = Distiller(
+        student=student,
+        objective=objective,
+        teacher=teacher,
+        training=training,
+        seed=seed,
+        validate=validate,
+        on_step=on_step,
+    )
+    checkpoint = folder / CHECKPOINT if folder is not None else None
+    resume = checkpoint if checkpoint is not None and checkpoint.is_file() else None
+    with _quiet():
+        trainer = _trainer(training, callbacks, folder, validated=validation is not None)
+        try:
+            # A plain iterable: Lightning looks for shuffling in what it takes for a DataLoader.
+            rows = None if validation is None else _Plain(validation)
+            trainer.fit(module, loader, rows, ckpt_path=resume, weights_only=True)
+        except SystemExit as stop_signal:
+            # Lightning turns Ctrl-C into an exit; ours is the pipeline's to explain.
+            raise KeyboardInterrupt from stop_signal
+    epoch = keeper.choose(student)
+    student.cpu().eval()
+    if folder is not None and trainer.is_global_zero:
+        write_atomic(folder / "log.csv", history_csv(keeper.points))
+    return Fitted(points=tuple(keeper.points), epoch=epoch, seconds=keeper.elapsed())
+
+
+def _trainer(
+    training: Training, callbacks: list[Callback], folder: Path | None, *, validated: bool
+) -> lightning.Trainer:
+    logger: Any = False
+    if training.tensorboard and folder is not None:
+        try:
+            logger = TensorBoardLogger(str(make_folder(folder)), name="tensorboard", version="")
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("tensorboard", "tensorboard") from error
+    settings: dict[str, Any] = {
+        "max_epochs": training.epochs,
+        "callbacks": callbacks,
+        "logger": logger,
+        "gradient_clip_val": training.gradient_clip,
+        "check_val_every_n_epoch": training.validate_every,
+        "limit_val_batches": 1.0 if validated else 0,
+        "num_sanity_val_steps": 0,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        # Our loader takes its own share of every epoch; see MemoryLoader.
+        "use_distributed_sampler": False,
+    }
+    return lightning.Trainer(**(settings | training.trainer))
+
+
+@contextmanager
+def _quiet() -> Any:
+    """Lightning's advice is for people who write their own loop; ours is said elsewhere."""
+    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"lightning\..*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Lightning 2.6 with torch 2.13; neither is ours to mend.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+class _Plain:
+    """Something to iterate over, and nothing else."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._batches)

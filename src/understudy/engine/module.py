@@ -1,0 +1,168 @@
+"""Student, objective and teacher as Lightning sees them: a few short methods."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import lightning.pytorch as lightning
+import torch
+from torch import Tensor, nn
+
+from understudy.contracts import Batch, Teacher
+from understudy.errors import TrainingError
+from understudy.objective import Objective
+from understudy.recipe import Training
+
+Validate = Callable[[Tensor, Tensor], float]
+
+
+class Distiller(lightning.LightningModule):
+    """Student, objective and teacher as Lightning sees them. The teacher is no submodule."""
+
+    def __init__(
+        self,
+        *,
+        student: nn.Module,
+        objective: Objective,
+        teacher: Teacher | None,
+        training: Training,
+        seed: int,
+        validate: Validate | None,
+        on_step: Callable[[int], None],
+    ) -> None:
+        """Hold the finished parts.
+
+        Args:
+            student: raw rows to answers.
+            objective: batch to loss.
+            teacher: None for a control.
+            training: optimizer and schedules.
+            seed: of everything random inside a step.
+            validate: answers and labels of the validation rows to the primary score.
+            on_step: called with the number of steps done.
+        """
+        super().__init__()
+        self.student = student
+        self.objective = objective
+        self._teacher, self._training, self._seed = teacher, training, seed
+        self._validate, self._on_step = validate, on_step
+        self._sums: dict[str, Tensor] = {}
+        self._batches = 0
+        self._answers: list[tuple[Tensor, Tensor]] = []
+        self.score: float | None = None
+
+    def on_train_epoch_start(self) -> None:
+        """Seed from (seed, epoch) and begin the epoch's sums."""
+        torch.manual_seed((self._seed << 24) + self.current_epoch)
+        self._sums, self._batches, self.score = {}, 0, None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch.
+
+        Raises:
+            TrainingError: it is not finite; step and term are named.
+        """
+        epoch = self.current_epoch + batch_idx / max(1, int(self.trainer.num_training_batches))
+        knowledge = self._teacher(batch) if self._teacher is not None else None
+        try:
+            total = self.objective(
+                self.student(batch.inputs),
+                knowledge,
+                batch,
+                epoch=epoch,
+                epochs=self._training.epochs,
+            )
+        except TrainingError as error:
+            raise TrainingError(
+                f"training stopped in epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
+                f"{error}. Try a lower learning rate, `gradient_clip: 1.0`, or a smaller weight; "
+                "what was written before is whole"
+            ) from error
+        for name, value in (("loss", total.loss.detach()), *total.parts.items()):
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._batches += 1
+        self._on_step(self.global_step + 1)
+        return cast(Tensor, total.loss)
+
+    def means(self) -> dict[str, float]:
+        """The epoch's mean loss and parts."""
+        return {name: float(value) / self._batches for name, value in self._sums.items()}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the answers: the score is taken over all rows at once."""
+        del batch_idx
+        if batch.labels is not None:
+            self._answers.append((self.student(batch.inputs).float().cpu(), batch.labels.cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the primary score as `validation`."""
+        if self._answers and self._validate is not None:
+            outputs, labels = zip(*self._answers, strict=True)
+            score = self._validate(torch.cat(outputs), torch.cat(labels))
+            # Every process sees all validation rows, so there is nothing to gather.
+            self.log("validation", score, rank_zero_only=False, sync_dist=False, batch_size=1)
+            self.score = score
+        self._answers = []
+
+    def configure_optimizers(self) -> Any:
+        """AdamW or SGD with a schedule per step."""
+        options = self._training.optimizer
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        optimizer: torch.optim.Optimizer
+        if options.kind == "adamw":
+            optimizer = torch.optim.AdamW(
+                parameters,
+                lr=options.learning_rate,
+                weight_decay=options.weight_decay,
+                # One kernel for all tensors: the difference is large for small students. On other
+                # devices it does not go together with every precision.
+                fused=all(p.device.type == "cpu" for p in parameters),
+            )
+        else:
+            optimizer = torch.optim.SGD(
+                parameters,
+                lr=options.learning_rate,
+                weight_decay=options.weight_decay,
+                momentum=options.momentum,
+                nesterov=options.nesterov,
+            )
+        steps = int(self.trainer.estimated_stepping_batches)
+        factor = learning_rate_factor(self._training, steps=steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move a batch; Lightning itself refuses frozen dataclasses."""
+        del dataloader_idx
+        if device.type == "cpu" or not isinstance(batch, Batch):
+            return batch
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name in ("inputs", "labels", "ids", "views", "teacher_inputs", "partners")
+            if (value := getattr(batch, name)) is not None
+        }
+        return replace(batch, **moved)
+
+
+def learning_rate_factor(training: Training, *, steps: int) -> Callable[[int], float]:
+    """What the learning rate is multiplied by at each step: warm-up, then the schedule."""
+    schedule = training.schedule
+    warm = round(schedule.warm_up * steps)
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        if schedule.kind == "cosine":
+            return (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
+        if schedule.kind == "step":
+            epoch = step * training.epochs / max(1, steps)
+            return math.prod(schedule.factor for m in schedule.milestones if epoch >= m)
+        return 1.0
+
+    return factor

@@ -1,0 +1,223 @@
+"""A module becomes one ONNX file that takes raw rows.
+
+Scaling and layout are part of the module, so they are part of the file: whoever deploys it cannot
+get them wrong.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from understudy.errors import ExportError
+from understudy.folders import write_atomic
+
+INPUT, OUTPUT, BATCH = "rows", "output", "batch"
+PREFIX = "understudy."
+# A protobuf message ends at 2 GiB; the graph and the metadata need some of it.
+LARGEST = 1_900_000_000
+_REMEDY = (
+    "write its `forward` with tensor operations only, without branches on tensor values and "
+    "without a fixed batch size; or leave the export out, and the student is measured in torch"
+)
+
+
+def export_onnx(
+    module: nn.Module,
+    example: Tensor,
+    path: Path,
+    *,
+    metadata: Mapping[str, Any],
+    opset: int | None = None,
+) -> Path:
+    """Write a module as one ONNX file, raw rows `[batch, ...]` in, `[batch, width]` float32 out.
+
+    The input is called `rows`, the output `output`, and the batch is free. Batch normalisation is
+    folded into the layer before it. Equal modules give equal bytes, and nothing in the file tells
+    where or by what code it was made except the metadata. The module itself is not touched: a
+    float32 copy in evaluation mode is exported, on the CPU.
+
+    Args:
+        module: what to export; it takes raw rows.
+        example: two raw rows or more, in the type that the deployed file shall take.
+        path: the file; an existing one is replaced when the new one is whole.
+        metadata: plain values to keep in the file; read back by `Deployed.metadata`.
+        opset: ONNX operator set; by default the exporter's own.
+
+    Raises:
+        ExportError: the module is too large for one file, does not answer one row of numbers per
+            raw row, or does something that ONNX has no words for.
+        RunError: the file cannot be written.
+    """
+    _check_size(module)
+    rows = _check_example(example)
+    frozen = _frozen(module)
+    _check_answer(frozen, rows, name=type(module).__name__)
+    try:
+        model = _translate(frozen, rows, opset=opset)
+    except Exception as error:  # the exporter raises whatever it met
+        raise ExportError(
+            f"{type(module).__name__} cannot be exported to ONNX: {_cause(error)}. {_REMEDY}"
+        ) from error
+    _name_batch(model, name=type(module).__name__)
+    strip(model)
+    set_metadata(model, metadata)
+    write_atomic(path, model.SerializeToString(deterministic=True))
+    return path
+
+
+def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
+    """Replace a model's metadata by these plain values, as JSON under `understudy.` keys."""
+    del model.metadata_props[:]
+    for key in sorted(metadata):
+        text = json.dumps(metadata[key], ensure_ascii=False, separators=(",", ":"))
+        model.metadata_props.add(key=f"{PREFIX}{key}", value=text)
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Remove what only its makers need: stack traces with their paths, and inferred shapes."""
+    model.producer_name = "understudy"
+    model.ClearField("producer_version")
+    model.ClearField("doc_string")
+    _strip_graph(model.graph)
+
+
+def _strip_graph(graph: onnx.GraphProto) -> None:
+    for field in ("doc_string", "metadata_props", "value_info", "quantization_annotation"):
+        graph.ClearField(field)
+    for named in (*graph.input, *graph.output, *graph.initializer, *graph.node):
+        named.ClearField("doc_string")
+        named.ClearField("metadata_props")
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                _strip_graph(inner)
+
+
+def _check_size(module: nn.Module) -> None:
+    held = {tensor.data_ptr(): tensor.numel() for tensor in module.state_dict().values()}
+    size = 4 * sum(held.values())
+    if size > LARGEST:
+        raise ExportError(
+            f"an exported model must fit into one file of {LARGEST / 1e9:.1f} GB, but "
+            f"{type(module).__name__} has {size / 1e9:.1f} GB of float32 weights; "
+            "choose a smaller student"
+        )
+
+
+def _check_example(example: Tensor) -> Tensor:
+    if example.ndim < 2 or len(example) < 2:
+        raise ExportError(
+            "the example must be raw rows `[batch, ...]`, two or more, so that the batch can be "
+            f"left free, but its shape is {list(example.shape)}; pass more rows"
+        )
+    rows = example.detach().cpu()
+    return rows.float() if rows.dtype.is_floating_point else rows
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    compiled = getattr(module, "_orig_mod", module)
+    try:
+        copy: nn.Module = deepcopy(compiled)
+    except (RuntimeError, TypeError) as error:
+        raise ExportError(
+            f"{type(module).__name__} cannot be copied for its export: {_cause(error)}. "
+            "Remove hooks and tensors with a gradient history from it first"
+        ) from error
+    copy = copy.cpu().float().eval().requires_grad_(False)
+    return copy.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
+
+
+def _check_answer(module: nn.Module, rows: Tensor, *, name: str) -> None:
+    try:
+        with torch.no_grad():
+            output = module(rows)
+    except Exception as error:  # whatever the user's own forward raises
+        raise ExportError(
+            f"{name} does not take the example, {rows.dtype} rows {list(rows.shape)}: "
+            f"{_cause(error)}. Pass rows as they are in the data; scaling belongs into the module"
+        ) from error
+    if not isinstance(output, Tensor):
+        raise ExportError(
+            f"an exported model must answer with one tensor, but {name} answers with "
+            f"{type(output).__name__}; wrap it in a module that picks the tensor to deploy"
+        )
+    if output.ndim < 2 or len(output) != len(rows) or not output.dtype.is_floating_point:
+        raise ExportError(
+            f"an exported model must answer `[batch, width]` floats, but {name} answers "
+            f"{output.dtype} {list(output.shape)} to {len(rows)} rows; reshape its output"
+        )
+
+
+def _translate(module: nn.Module, rows: Tensor, *, opset: int | None) -> onnx.ModelProto:
+    with _quiet():
+        # Non-strict only: the exporter's own second try with the strict tracer would double the
+        # waiting time, and hide the first and clearer message.
+        program = torch.export.export(
+            module, (rows,), dynamic_shapes=({0: torch.export.Dim(BATCH)},), strict=False
+        )
+        exported = torch.onnx.export(
+            program,
+            (),
+            None,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=opset,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        assert exported is not None
+        model: onnx.ModelProto = exported.model_proto
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the exporter says to its own developers; a user's warnings still pass."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    fast = torch.backends.mha.get_fastpath_enabled()
+    logger.setLevel(logging.ERROR)
+    # The fused inference path of nn.TransformerEncoderLayer has no ONNX form.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings():
+            for category in (FutureWarning, DeprecationWarning):
+                warnings.simplefilter("ignore", category)
+            # nn.LSTM and nn.GRU refill their list of weights in `forward`, which changes nothing.
+            warnings.filterwarnings("ignore", message=r"The tensor attributes? .*_flat_weights")
+            yield
+    finally:
+        logger.setLevel(level)
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _name_batch(model: onnx.ModelProto, *, name: str) -> None:
+    axes = [
+        value.type.tensor_type.shape.dim[0] for value in (*model.graph.input, *model.graph.output)
+    ]
+    symbols = {axis.dim_param for axis in axes}
+    if len(axes) != 2 or len(symbols) != 1 or "" in symbols:
+        raise ExportError(
+            f"an exported model must answer one row for each row it is given, but the number of "
+            f"rows that {name} answers depends on their values; keep the batch axis as it is"
+        )
+    for axis in axes:
+        axis.dim_param = BATCH
+
+
+def _cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:2]).rstrip(".") or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}..."

@@ -1,0 +1,1 @@
+"""Teacher knowledge on disk: written once, read by example id and view."""

@@ -1,0 +1,52 @@
+"""How knowledge lies in a shard. Each codec says its error; today there is the exact one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.errors import StoreError
+
+DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+DENSE = "dense-float32"
+
+
+def encode_dense(values: NDArray[Any]) -> NDArray[np.float32]:
+    """`[rows, ...]` as float32, exact for float32 answers."""
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Memory maps of every tensor in a safetensors file, without reading their content.
+
+    Raises:
+        StoreError: the header or the length of the file is not what the format demands.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > size - 8:
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
+            header = json.loads(file.read(length))
+    except ValueError as error:
+        raise StoreError(
+            f"{path} is not a whole safetensors file ({error}): label again"
+        ) from error
+    maps: dict[str, NDArray[Any]] = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        start, end = entry["data_offsets"]
+        if 8 + length + end > size:
+            raise StoreError(f"{path} is cut off inside `{name}`: label again")
+        maps[name] = np.memmap(
+            path,
+            dtype=DTYPES[entry["dtype"]],
+            mode="r",
+            offset=8 + length + start,
+            shape=tuple(entry["shape"]),
+        )
+    return maps

@@ -1,0 +1,31 @@
+"""What a row of the catalogue of losses says. The one table of rows is in the package itself."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One loss, for whoever chooses, checks or lists losses.
+
+    Attributes:
+        loss: the class. Its constructor takes only keywords and refuses bad constants; called
+            with what it reads of the student and then its target, it gives one value per row.
+        needs: the names of the teacher's knowledge it compares with, none for hard labels.
+        reads: the name of what it reads of the student.
+        labels: whether its target is the data set's own label.
+        family: what is matched, which is also the file it lives in.
+        paper: who, when, what and which section.
+        usual_weight: the weight to start from, and beside what.
+        tasks: the tasks that it makes sense for.
+    """
+
+    loss: type[nn.Module]
+    needs: tuple[str, ...]
+    reads: str
+    labels: bool
+    family: str
+    paper: str
+    usual_weight: str
+    tasks: tuple[str, ...]

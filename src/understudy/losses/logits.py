@@ -1,0 +1,207 @@
+"""Losses on logits: the teacher's soft targets, its bare logits, and the data set's own labels.
+
+Every function takes `[batch, classes]` and gives one value per row, in at least float32. Masks,
+weights and the mean over rows are the objective's. The classes below them only hold constants.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from understudy.losses.shapes import paired, paired_with_labels
+
+
+def soft_target_kl(
+    student: Float[Tensor, " batch classes"],
+    teacher: Float[Tensor, " batch classes"],
+    *,
+    temperature: float,
+) -> Float[Tensor, " batch"]:
+    """Divergence of the student from the teacher's softened distribution, in nats times T².
+
+    `T² * KL(softmax(teacher / T) || softmax(student / T))`, summed over classes. It is the
+    divergence and not the cross entropy, so it is exactly 0 where the two agree. T² keeps the
+    size of the gradient from falling with T. A class to which the teacher gives no mass (a logit
+    of -inf, or one that is far below the others) adds nothing, whatever the student says of it;
+    a class that only the student rules out costs infinity, as it should.
+
+    For high T it approaches half the variance over classes of `student - teacher`: half of
+    `logit_mse`, but blind to a constant added to a row. In float32 the value then loses digits
+    (about 1 % of it is noise at T = 300); the gradient keeps them.
+
+    Args:
+        student: logits; the gradient reaches only these.
+        teacher: logits over the same classes, in the same order.
+        temperature: T; above 1 shows more of the teacher's small probabilities.
+
+    Returns:
+        One value per row.
+
+    Raises:
+        ValueError: T is not positive and finite, the shapes differ, or there are fewer than two
+            classes (the divergence would always be 0).
+
+    Paper:
+        Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network", section 2.
+        Usual weight 0.9 beside 0.1 on `hard_label`, T = 4; it needs the teacher's `logits`.
+
+    Example:
+        >>> student, teacher = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 4.0]])
+        >>> soft_target_kl(student, teacher, temperature=4.0)
+        tensor([1.7751])
+    """
+    _check_temperature(temperature)
+    own, goal = paired(student, teacher, name="teacher", columns=2)
+    log_goal = F.log_softmax(goal / temperature, dim=-1)
+    log_own = F.log_softmax(own / temperature, dim=-1)
+    mass = log_goal.exp()
+    # Without the mask, 0 * (-inf - log_own) is NaN where the teacher rules a class out.
+    log_ratio = torch.where(mass > 0, log_goal - log_own, 0.0)
+    return temperature**2 * (mass * log_ratio).sum(dim=-1)
+
+
+def logit_mse(
+    student: Float[Tensor, " batch classes"], teacher: Float[Tensor, " batch classes"]
+) -> Float[Tensor, " batch"]:
+    """Squared difference of logits, mean over classes, in squared logits.
+
+    Unlike `soft_target_kl` it also pins the constant that a softmax cannot see, and weighs unlikely
+    classes like likely ones. Its gradient grows with the gap, so it wants a smaller weight.
+
+    Args:
+        student: logits; the gradient reaches only these.
+        teacher: logits over the same classes, in the same order.
+
+    Returns:
+        One value per row.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Paper:
+        Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?", section 2.2; compared with
+        the divergence by Kim et al. 2021, IJCAI. Usual weight 0.1 to 1; it needs the teacher's
+        `logits`.
+
+    Example:
+        >>> logit_mse(torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 1.0]]))
+        tensor([2.])
+    """
+    own, goal = paired(student, teacher, name="teacher")
+    return (own - goal).square().mean(dim=-1)
+
+
+def hard_label(
+    student: Float[Tensor, " batch classes"],
+    labels: Int64[Tensor, " batch"],
+    *,
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, " batch"]:
+    """Cross entropy with the data set's own label, in nats; 0 where the label is -1.
+
+    A row without a label has no gradient either, not even where its logits are not finite.
+
+    Args:
+        student: logits.
+        labels: one class per row, -1 where there is none.
+        label_smoothing: the share of the label that is spread evenly over all classes.
+
+    Returns:
+        One value per row.
+
+    Raises:
+        ValueError: the smoothing is outside 0 to 1, or there is not one int64 label per row.
+
+    Paper:
+        Smoothing: Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer
+        Vision", section 7. It needs nothing of the teacher; alone it is the control, beside a
+        teacher its usual weight is 0.1 to 0.5.
+
+    Example:
+        >>> hard_label(torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([1, -1]))
+        tensor([0.6931, 0.0000])
+    """
+    _check_smoothing(label_smoothing)
+    own = paired_with_labels(student, labels)
+    # Cross entropy ignores the row, but its backward pass would still turn inf into NaN.
+    own = torch.where((labels != -1).unsqueeze(-1), own, 0.0)
+    return F.cross_entropy(
+        own, labels, ignore_index=-1, reduction="none", label_smoothing=label_smoothing
+    )
+
+
+class SoftTargetKL(nn.Module):
+    """`soft_target_kl` at a temperature that a schedule may override, step by step."""
+
+    def __init__(self, *, temperature: float = 4.0) -> None:
+        super().__init__()
+        _check_temperature(temperature)
+        self.temperature = temperature
+
+    def forward(
+        self,
+        student: Float[Tensor, " batch classes"],
+        teacher: Float[Tensor, " batch classes"],
+        *,
+        temperature: float | None = None,
+    ) -> Float[Tensor, " batch"]:
+        """One value per row, at `temperature` where one is given."""
+        chosen = self.temperature if temperature is None else temperature
+        return soft_target_kl(student, teacher, temperature=chosen)
+
+    def extra_repr(self) -> str:
+        """The temperature, for printing."""
+        return f"temperature={self.temperature}"
+
+
+class LogitMSE(nn.Module):
+    """`logit_mse`; it has no constants."""
+
+    # Spelt out, as nn.Module's own signature would seem to take anything.
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(
+        self,
+        student: Float[Tensor, " batch classes"],
+        teacher: Float[Tensor, " batch classes"],
+    ) -> Float[Tensor, " batch"]:
+        """One value per row."""
+        return logit_mse(student, teacher)
+
+
+class HardLabel(nn.Module):
+    """`hard_label` with a fixed label smoothing."""
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        _check_smoothing(label_smoothing)
+        self.label_smoothing = label_smoothing
+
+    def forward(
+        self, student: Float[Tensor, " batch classes"], labels: Int64[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        """One value per row, 0 where the label is -1."""
+        return hard_label(student, labels, label_smoothing=self.label_smoothing)
+
+    def extra_repr(self) -> str:
+        """The label smoothing, for printing."""
+        return f"label_smoothing={self.label_smoothing}"
+
+
+def _check_temperature(temperature: float) -> None:
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(
+            f"`temperature > 0` must hold, but got {temperature=}: usual is 1 to 10, 4 where "
+            "nothing is known"
+        )
+
+
+def _check_smoothing(label_smoothing: float) -> None:
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(
+            f"`0 <= label_smoothing < 1` must hold, but got {label_smoothing=}: usual is 0 or 0.1"
+        )

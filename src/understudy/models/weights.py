@@ -1,0 +1,107 @@
+"""Weights from files into modules and back. Nothing is unpickled beyond plain tensors."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from understudy.errors import ModelError
+from understudy.folders import write_atomic
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file or a foreign `.pt`/`.pth`/`.th`/`.bin` checkpoint.
+
+    A foreign checkpoint is read with `weights_only=True`; a state dict inside a usual wrapper
+    (`state_dict`, `model`, ...) is found, and the prefix `module.` of data-parallel training goes.
+
+    Raises:
+        ModelError: the file is missing, damaged, or needs code to be run in order to be read.
+    """
+    if not path.is_file():
+        raise ModelError(f"the weights {path} do not exist: correct the path in the recipe")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ModelError(
+            f"{path} holds more than tensors, and reading it would run code from the file: load "
+            "it where you trust it and save `model.state_dict()` with safetensors"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{path} cannot be read as weights ({first}): copy it again") from error
+    return _state_dict(content, path)
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    for name in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+    tensors = {}
+    if isinstance(content, Mapping):
+        tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise ModelError(
+            f"{path} must hold a state dict (names to tensors), but holds "
+            f"{type(content).__name__}: save `model.state_dict()`"
+        )
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Copy weights into a module whose names and shapes they must match.
+
+    Raises:
+        ModelError: a readable list of what is missing, unexpected and of another shape.
+    """
+    own = module.state_dict()
+    missing = sorted(set(own) - set(weights))
+    unexpected = sorted(set(weights) - set(own))
+    shapes = [
+        f"{name} (file {list(weights[name].shape)}, model {list(own[name].shape)})"
+        for name in sorted(set(own) & set(weights))
+        if own[name].shape != weights[name].shape
+    ]
+    if missing or unexpected or shapes:
+        parts = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        lines = [f"  {word}: {_some(names)}" for word, names in parts if names]
+        raise ModelError(
+            f"the weights in {source} do not fit the model "
+            f"({len(set(own) & set(weights)) - len(shapes)} of {len(own)} tensors do):\n"
+            + "\n".join(lines)
+            + "\n  build the model with the arguments it was trained with"
+        )
+    module.load_state_dict(dict(weights))
+
+
+def _some(names: list[str], count: int = 8) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """A module's state dict as safetensors, atomically; shared tensors are written out."""
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
+    write_atomic(path, save(tensors))
+
+
+def weights_fingerprint(module: nn.Module) -> str:
+    """16 hex digits over the names, shapes and values of everything in the state dict."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        tensor = value.detach().cpu().contiguous()
+        digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,156 @@
+"""Stage `export`: the student alone as ONNX, fp32 and int8, each checked from its file."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy import __version__
+from understudy.errors import ExportError
+from understudy.export.onnx import export_onnx
+from understudy.export.parity import check_parity
+from understudy.export.quantize import quantize_int8
+from understudy.folders import read_json
+from understudy.models.deployable import Deployable
+from understudy.pipeline.distil import Trained, predict, trained_module
+from understudy.pipeline.prepare import FACTS
+from understudy.pipeline.teach import Loaded
+from understudy.pipeline.work import Work
+from understudy.tasks import Classification, Regression
+
+STUDENT, STUDENT_INT8 = "student.onnx", "student.int8.onnx"
+
+
+def chosen_seed(work: Work, arms: Sequence[Trained]) -> int:
+    """The seed to deploy: the best on validation rows, the first of equals."""
+    students = [arm for arm in arms if arm.arm == "student"]
+    sign = 1.0 if work.material.task.scores[0].higher_is_better else -1.0
+    scores = [arm.summary["validation"] for arm in students]
+    if any(score is None for score in scores):
+        return students[0].seed
+    return students[int(np.argmax([sign * score for score in scores]))].seed
+
+
+def export(work: Work, arms: Sequence[Trained], loaded: Loaded) -> dict[str, Any]:
+    """Do the stage; its summary."""
+    depends = {
+        "arms": {
+            f"{arm.arm}-{arm.seed}": read_json(arm.folder / "stage.json")["fingerprint"]
+            for arm in arms
+        },
+        "teacher": loaded.summary["fingerprint"],
+        "export": work.recipe.export.model_dump(mode="json"),
+    }
+    summary: dict[str, Any] = work.stage(
+        "export", depends, lambda folder: _export(work, arms, loaded, folder)
+    )
+    work.notes.extend(summary["notes"])
+    return summary
+
+
+def _export(
+    work: Work, arms: Sequence[Trained], loaded: Loaded, folder: Path
+) -> dict[str, Any]:
+    deployed = chosen_seed(work, arms)
+    notes: list[str] = []
+    parity: dict[str, Any] = {}
+    students = [arm for arm in arms if arm.arm == "student"]
+    with work.progress.track("export", len(arms) + 1, "models") as tracker:
+        for number, arm in enumerate(students):
+            name = f"student-{arm.seed}"
+            module = trained_module(work, arm)
+            parity[name] = _file(work, module, folder / f"{name}.onnx", f"{name}")
+            if work.recipe.export.int8:
+                parity[f"{name}-int8"] = _int8(work, module, folder, name)
+            tracker(number + 1)
+        shutil.copyfile(folder / f"student-{deployed}.onnx", folder / STUDENT)
+        if work.recipe.export.int8:
+            shutil.copyfile(folder / f"student-{deployed}.int8.onnx", folder / STUDENT_INT8)
+        for arm in arms:
+            if arm.arm == "control" and arm.seed == deployed:
+                _try_file(work, trained_module(work, arm), folder / "control.onnx", notes)
+        if loaded.module is not None:
+            _try_file(work, loaded.module, folder / "teacher.onnx", notes)
+        tracker(len(arms) + 1)
+    return {"seed": deployed, "parity": parity, "notes": notes}
+
+
+def _file(work: Work, module: Deployable, path: Path, name: str) -> dict[str, Any]:
+    rows = work.material.inputs[work.material.splits.train[:4]]
+    export_onnx(module, rows, path, metadata=metadata(work, name))
+    return _parity(work, module, path)
+
+
+def _parity(work: Work, module: Deployable, path: Path, *, loose: bool = False) -> dict[str, Any]:
+    positions = _checked(work)
+    scale = 1.0
+    if isinstance(work.material.task, Regression):
+        scale = max(work.material.task.std)
+    limits = (float("inf"), float("inf")) if loose else (1e-3 * scale, 1e-3)
+    found = check_parity(
+        predict(module, work, positions),
+        path,
+        work.material.rows.inputs[positions],
+        atol=limits[0],
+        rtol=limits[1],
+    )
+    return {
+        "rows": len(positions),
+        "max_difference": found.max_abs_difference,
+        "same_answer": found.same_argmax,
+    }
+
+
+def _checked(work: Work) -> NDArray[np.int64]:
+    splits = work.material.splits
+    return splits.validation[:256] if len(splits.validation) >= 16 else splits.train[:256]
+
+
+def _int8(work: Work, module: Deployable, folder: Path, name: str) -> dict[str, Any]:
+    options, splits = work.recipe.export, work.material.splits
+    count = min(options.calibration_rows, len(splits.train))
+    order = np.random.Generator(np.random.Philox(key=work.recipe.data.seed))
+    positions = np.sort(order.choice(splits.train, count, replace=False))
+    path = folder / f"{name}.int8.onnx"
+    quantize_int8(
+        folder / f"{name}.onnx",
+        path,
+        calibration=work.material.rows.inputs[positions],
+        method=options.calibration,
+    )
+    return _parity(work, module, path, loose=True)
+
+
+def _try_file(work: Work, module: Deployable, path: Path, notes: list[str]) -> None:
+    """Export for measuring; a model that cannot be is timed in PyTorch instead."""
+    try:
+        _file(work, module, path, path.stem)
+    except ExportError as error:
+        path.unlink(missing_ok=True)
+        notes.append(
+            f"the {path.stem} cannot be exported ({str(error).splitlines()[0]}); "
+            "it is timed in PyTorch"
+        )
+
+
+def metadata(work: Work, name: str) -> dict[str, str]:
+    """What an exported file says of itself."""
+    facts = read_json(work.folder / "data" / FACTS)
+    task = work.material.task
+    values: dict[str, Any] = {
+        "format": 1,
+        "model": name,
+        "task": task.name,
+        "output": task.output,
+        "classes": list(task.classes) if isinstance(task, Classification) else None,
+        "targets": list(task.targets) if isinstance(task, Regression) else None,
+        "columns": facts["columns"] or None,
+        "form": work.material.rows.form,
+        "data": work.material.fingerprint,
+        "understudy": __version__,
+    }
+    return {key: json.dumps(value) for key, value in values.items()}

@@ -1,0 +1,248 @@
+"""Stages `student` and `distil`: fresh students, then every arm of every seed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from understudy import build
+from understudy.contracts import Student, Teacher
+from understudy.data.loaders import MemoryLoader
+from understudy.engine import fit
+from understudy.errors import ExportError
+from understudy.evaluate.cost import parameters
+from understudy.export.onnx import export_onnx
+from understudy.folders import read_json, write_json
+from understudy.models.deployable import Deployable
+from understudy.models.weights import load_into, read_weights, save_weights, weights_fingerprint
+from understudy.objective import Objective, control_objective
+from understudy.pipeline.prepare import signatures
+from understudy.pipeline.teach import Loaded, label, validation_loader
+from understudy.pipeline.work import Work
+from understudy.recipe import Phase
+from understudy.students.scratch import scratch
+
+Arm = Literal["student", "control"]
+HISTORY = "history.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """One finished arm of one seed.
+
+    Attributes:
+        arm: `student` or `control`.
+        seed: which.
+        folder: holds `weights.safetensors`, `history.json` and the phases' logs.
+        summary: epochs, seconds, validation score.
+    """
+
+    arm: Arm
+    seed: int
+    folder: Path
+    summary: dict[str, Any]
+
+
+def build_students(work: Work) -> dict[str, Any]:
+    """Do the stage `student`: start weights per seed, and a dry run of the export."""
+    material, entry = work.material, work.recipe.student.model
+    depends = {
+        "student": entry.model_dump(mode="json"),
+        "files": signatures(entry, work.place) if entry.kind == "custom" else {},
+        "facts": dict(material.facts),
+        "data": material.fingerprint,
+        "seeds": list(work.recipe.seed_list),
+    }
+    summary: dict[str, Any] = work.stage("student", depends, lambda folder: _build(work, folder))
+    limit = work.recipe.budget.parameters
+    if limit is not None and summary["parameters"] > limit:
+        work.notes.append(
+            f"the student has {summary['parameters']:,} parameters, the budget allows {limit:,}"
+        )
+        work.progress.say(f"student: {work.notes[-1]}")
+    return summary
+
+
+def _build(work: Work, folder: Path) -> dict[str, Any]:
+    module: Deployable | None = None
+    start = {}
+    for seed in work.recipe.seed_list:
+        module = fresh_student(work, seed).module  # type: ignore[assignment]
+        assert module is not None
+        save_weights(module, folder / f"seed-{seed}.safetensors")
+        start[str(seed)] = weights_fingerprint(module)
+    assert module is not None
+    # A student that cannot be exported is found now, not after hours of training.
+    rows = work.material.inputs[work.material.splits.train[:4]]
+    with torch.no_grad():
+        module.eval()(rows)
+    try:
+        export_onnx(module, rows, folder / "dry-run.onnx", metadata={})
+    except ExportError as error:
+        raise ExportError(f"the student cannot be deployed as it is: {error}") from error
+    (folder / "dry-run.onnx").unlink()
+    return {"parameters": parameters(module), "start": start}
+
+
+def fresh_student(work: Work, seed: int) -> Student:
+    """The student of a seed with its start weights; the control starts from the same."""
+    make = build.network(
+        work.recipe.student.model, work.material.facts, work.place, where="the student's model"
+    )
+    return scratch(lambda: work.material.deployable(make()), seed=seed)
+
+
+def distil(work: Work, loaded: Loaded) -> tuple[list[Trained], float]:
+    """Do the stage `distil` for every seed and arm; the arms, and the teacher pass's seconds."""
+    task = work.material.task
+    needs: frozenset[str] = frozenset()
+    for phase in work.recipe.phases:
+        terms = build.terms(phase.objective, work.place)
+        needs |= Objective(terms, task=task, offers=loaded.teacher.offers).needs
+    teacher, seconds = label(work, loaded, needs)
+    arms: list[Trained] = []
+    for seed in work.recipe.seed_list:
+        arms.append(_arm(work, "student", seed, teacher, loaded))
+        if work.recipe.has_control:
+            arms.append(_arm(work, "control", seed, None, loaded))
+    return arms, seconds
+
+
+def _arm(work: Work, arm: Arm, seed: int, teacher: Teacher | None, loaded: Loaded) -> Trained:
+    phases = work.recipe.phases
+    start = read_json(work.folder / "student" / "stage.json")["summary"]["start"][str(seed)]
+    depends: dict[str, Any] = {
+        "arm": arm,
+        "seed": seed,
+        "start": start,
+        "data": work.material.fingerprint,
+        "views": [view.model_dump(mode="json") for view in work.recipe.data.views],
+        "phases": [_what_counts(phase, arm) for phase in phases],
+    }
+    if teacher is not None:
+        depends["teacher"] = loaded.summary["fingerprint"]
+    name = f"distil/{arm}-{seed}"
+    summary = work.stage(
+        name, depends, lambda folder: _train(work, arm, seed, teacher, folder), together=True
+    )
+    return Trained(arm=arm, seed=seed, folder=work.folder / name, summary=summary)
+
+
+def _what_counts(phase: Phase, arm: Arm) -> dict[str, Any]:
+    """What an arm is a function of: a control is not touched by a change of the teacher's terms."""
+    data = phase.model_dump(mode="json")
+    for key in ("checkpoint_seconds", "tensorboard"):
+        data["training"].pop(key)
+    if arm == "control":
+        data["objective"] = [t for t in data["objective"] if t["kind"].startswith("hard_")]
+    return data
+
+
+def _train(work: Work, arm: Arm, seed: int, teacher: Teacher | None, folder: Path) -> dict[str, Any]:
+    student = fresh_student(work, seed).module
+    points: list[dict[str, Any]] = []
+    seconds, epoch = 0.0, 0
+    for number, phase in enumerate(work.recipe.phases):
+        where = folder / f"phase-{number + 1}"
+        done = where / "finished.json"
+        if done.is_file():
+            load_into(student, read_weights(where / "weights.safetensors"), source=str(where))
+        elif work.crew.leads:
+            where.mkdir(parents=True, exist_ok=True)
+        if not work.crew.agree(done.is_file()):
+            result = _phase(work, arm, seed, teacher, student, phase, where)
+            if work.crew.leads:
+                save_weights(student, where / "weights.safetensors")
+                write_json(done, result)
+        work.crew.wait()
+        result = read_json(done)
+        points += [p | {"phase": number + 1, "epoch": p["epoch"] + epoch} for p in result["points"]]
+        epoch, seconds = epoch + phase_epochs(phase), seconds + result["seconds"]
+    if work.crew.leads:
+        save_weights(student, folder / "weights.safetensors")
+        write_json(folder / HISTORY, points)
+        for checkpoint in folder.rglob("*.ckpt"):
+            checkpoint.unlink()
+    kept = result["epoch"]
+    score = next((p["validation"] for p in result["points"] if p["epoch"] == kept), None)
+    return {"epoch": kept, "validation": score, "seconds": seconds}
+
+
+def phase_epochs(phase: Phase) -> int:
+    """How many epochs a phase has at most."""
+    assert phase.training is not None  # Recipe.phases fills it in
+    return phase.training.epochs
+
+
+def _phase(
+    work: Work,
+    arm: Arm,
+    seed: int,
+    teacher: Teacher | None,
+    student: nn.Module,
+    phase: Phase,
+    folder: Path,
+) -> dict[str, Any]:
+    training = phase.training
+    assert training is not None
+    material = work.material
+    terms = build.terms(phase.objective, work.place)
+    positions = material.splits.train
+    if arm == "student":
+        offers = teacher.offers if teacher is not None else frozenset()
+        objective = Objective(terms, task=material.task, offers=offers)
+        if not objective.needs:
+            teacher = None
+    else:
+        objective = control_objective(terms, task=material.task)
+    taught = positions if arm == "student" else material.labelled(positions)
+    loader = MemoryLoader(
+        inputs=material.inputs,
+        labels=material.labels,
+        ids=material.ids,
+        positions=taught,
+        batch_size=training.batch_size,
+        views=build.views(work.recipe.data.views, seed=seed),
+        seed=seed,
+        length=len(positions),
+        rank=work.crew.rank,
+        ranks=work.crew.size,
+    )
+    score = material.task.scores[0]
+    title = f"{arm}, seed {seed}"
+    with work.progress.track(title, training.epochs * len(loader), "steps") as tracker:
+        fitted = fit(
+            student=student,
+            objective=objective,
+            teacher=teacher,
+            training=training,
+            loader=loader,
+            validation=validation_loader(work),
+            validate=lambda outputs, labels: score.value(outputs.double().numpy(), labels.numpy()),
+            higher_is_better=score.higher_is_better,
+            seed=seed,
+            folder=folder,
+            on_step=tracker,
+        )
+    points = [dict(point) for point in fitted.points]
+    return {"points": points, "epoch": fitted.epoch, "seconds": fitted.seconds}
+
+
+def trained_module(work: Work, arm: Trained) -> Deployable:
+    """The module of a finished arm, in evaluation mode."""
+    module = fresh_student(work, arm.seed).module
+    load_into(module, read_weights(arm.folder / "weights.safetensors"), source=str(arm.folder))
+    return module.eval()  # type: ignore[return-value]
+
+
+def predict(module: nn.Module, work: Work, positions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Answers of a module to rows, `[rows, width]` float32."""
+    answers = []
+    with torch.inference_mode():
+        for start in range(0, len(positions), work.recipe.evaluate.batch_size):
+            index = torch.from_numpy(positions[start : start + work.recipe.evaluate.batch_size])
+            answers.append(module(work.material.inputs[index]).float().numpy())
+    return np.concatenate(answers)

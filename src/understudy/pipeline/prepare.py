@@ -1,0 +1,217 @@
+"""Stage `data`: read the rows, check them, split them, and find how they are scaled."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from understudy import build
+from understudy.build.parts import PATHS, with_paths
+from understudy.data.checks import check_rows
+from understudy.data.preprocess import Preprocess, fit_preprocess
+from understudy.data.rows import Rows
+from understudy.data.splits import Splits, split
+from understudy.errors import DataError
+from understudy.folders import Stage, fingerprint, read_json, write_json
+from understudy.pipeline.work import Material, Work
+from understudy.recipe import Entry, Source
+from understudy.tasks import AnyTask, Classification, Regression
+
+SPLITS, FACTS = "splits.safetensors", "data.json"
+
+
+def prepare(work: Work) -> dict[str, Any]:
+    """Do the stage; what it says of the rows."""
+    section = work.recipe.data.model_dump(mode="json")
+    depends = {
+        "data": {k: v for k, v in section.items() if k != "views"},
+        "task": work.recipe.task.model_dump(mode="json"),
+        "files": signatures(work.recipe.data.source, work.place),
+    }
+    summary: dict[str, Any] = work.stage("data", depends, lambda folder: _write(work, folder))
+    work.notes.extend(summary["notes"])
+    return summary
+
+
+def signatures(entry: Entry, place: Source) -> dict[str, Any]:
+    """Size and time of every file that a source names: cheap, and changed when they are."""
+    if entry.kind == "custom":
+        file = entry.parameters["target"].rpartition(":")[0]
+        named = {"target": str(place.resolve(file))} if file.endswith(".py") else {}
+        found = with_paths(entry.parameters.get("arguments", {}), place) | named
+    else:
+        found = with_paths(entry.parameters, place)
+    signs = {}
+    for name, value in found.items():
+        if (name in PATHS or name == "target") and isinstance(value, str):
+            path = Path(value.rpartition(":")[0] if ".npz:" in value else value)
+            if path.exists():
+                state = path.stat()
+                signs[name] = [state.st_size, state.st_mtime_ns]
+    return signs
+
+
+def read_rows(work: Work) -> Rows:
+    """The raw rows, checked."""
+    rows = build.source(work.recipe.data.source, work.place)()
+    check_rows(rows)
+    kind = work.recipe.task.kind
+    found = "regression" if rows.classes is None else "classification"
+    if kind != found and rows.labels is not None:
+        raise DataError(
+            f"the task is {kind}, but these rows are for {found} (labels of type "
+            f"{rows.labels.dtype}): set `task: {{kind: {found}}}`, or the `task` of the data source"
+        )
+    return rows
+
+
+def _write(work: Work, folder: Path) -> dict[str, Any]:
+    work.progress.say("data: reading the rows")
+    rows = read_rows(work)
+    options = work.recipe.data
+    splits = split(
+        rows,
+        seed=options.seed,
+        test=options.test,
+        validation=options.validation,
+        rows_limit=options.rows,
+        labelled=options.labelled,
+        overlap=options.overlap,
+    )
+    splits.save(folder / SPLITS)
+    chosen = options.preprocess
+    preprocess = fit_preprocess(
+        rows,
+        splits.train,
+        scale=chosen.scale,
+        mean=None if chosen.mean is None else list(chosen.mean),
+        std=None if chosen.std is None else list(chosen.std),
+    )
+    task = _task(rows, splits)
+    labels = hidden_labels(rows, splits)
+    seen = task.labelled_rows(labels[splits.train])
+    counts = {
+        "train": len(splits.train),
+        "labelled": int(seen.sum()),
+        "validation": len(splits.validation),
+        "test": len(splits.test),
+    }
+    if not counts["labelled"]:
+        raise DataError("no training row has a hard label, so there is no control to compare with")
+    facts = {
+        "content": rows.fingerprint(),
+        "preprocess": preprocess.describe(),
+        "facts": dict(preprocess.facts()) | {"width": task.width},
+        "task": _describe(task),
+        "counts": counts,
+        "columns": [{"name": c.name, "categories": c.categories} for c in rows.columns or ()],
+    }
+    write_json(folder / FACTS, facts)
+    notes = []
+    if splits.dropped:
+        notes.append(
+            f"{splits.dropped} training rows were left out because the same rows are test rows"
+        )
+    if counts["labelled"] < counts["train"]:
+        notes.append(
+            f"student and control see {counts['labelled']} of {counts['train']} hard labels; "
+            "a teacher that is trained here sees all of them"
+        )
+    return {"counts": counts, "notes": notes, "fingerprint": fingerprint(facts)}
+
+
+def _task(rows: Rows, splits: Splits) -> AnyTask:
+    if rows.classes is not None:
+        return Classification(classes=tuple(rows.classes))
+    if rows.labels is None:
+        raise DataError("these rows have no labels at all: name the target column")
+    labels = rows.labels[splits.train]
+    std = np.nanstd(labels, axis=0)
+    return Regression(
+        targets=rows.targets or tuple(f"target {i + 1}" for i in range(labels.shape[1])),
+        mean=tuple(float(v) for v in np.nanmean(labels, axis=0)),
+        std=tuple(float(v) if v > 0 else 1.0 for v in std),
+    )
+
+
+def _describe(task: AnyTask) -> dict[str, Any]:
+    if isinstance(task, Classification):
+        return {"name": task.name, "classes": list(task.classes)}
+    return {
+        "name": task.name,
+        "targets": list(task.targets),
+        "mean": list(task.mean),
+        "std": list(task.std),
+    }
+
+
+def task_from(description: Mapping[str, Any]) -> AnyTask:
+    """The task that `data.json` describes."""
+    if description["name"] == "classification":
+        return Classification(classes=tuple(description["classes"]))
+    return Regression(
+        targets=tuple(description["targets"]),
+        mean=tuple(description["mean"]),
+        std=tuple(description["std"]),
+    )
+
+
+def hidden_labels(rows: Rows, splits: Splits) -> NDArray[Any]:
+    """The labels without those that the recipe hides from student and control."""
+    if rows.labels is None:
+        return np.full(len(rows.inputs), -1, np.int64)
+    labels = rows.labels.copy()
+    hidden = splits.train[~splits.labelled]
+    labels[hidden] = -1 if rows.classes is not None else np.nan
+    return labels
+
+
+def load(work: Work) -> Material:
+    """Read the rows again and check that they are the ones that the stage saw."""
+    folder = work.folder / "data"
+    facts = read_json(folder / FACTS)
+    rows = read_rows(work)
+    if rows.fingerprint() != facts["content"]:
+        raise DataError(
+            f"the rows are not those that {folder} was made from (fingerprint "
+            f"{rows.fingerprint()[:16]} instead of {facts['content'][:16]}): a file has changed "
+            f"under the run; choose another folder with --out, or delete {folder}"
+        )
+    splits = Splits.load(folder / SPLITS)
+    labels = hidden_labels(rows, splits)
+    every = rows.labels if rows.labels is not None else labels
+    description = facts["preprocess"]
+
+    def preprocess() -> nn.Module:
+        return Preprocess.from_description(description)
+
+    inputs = rows.inputs
+    if not inputs.flags.writeable or not inputs.flags.c_contiguous:
+        inputs = np.array(inputs)
+    return Material(
+        rows=rows,
+        splits=splits,
+        task=task_from(facts["task"]),
+        facts=facts["facts"],
+        preprocess=preprocess,
+        inputs=torch.from_numpy(inputs),
+        labels=torch.from_numpy(labels),
+        all_labels=torch.from_numpy(np.array(every)),
+        ids=torch.from_numpy(np.array(rows.ids)),
+        fingerprint=fingerprint(facts),
+    )
+
+
+def stage_of(folder: Path) -> Stage:
+    """The data stage of a finished run, for those who only look."""
+    return Stage(run=folder, name="data", depends={})
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,284 @@
+"""Stages `teacher` and `labels`: come by the model that knows, and ask it once per row."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from understudy import build
+from understudy.contracts import Batch, Teacher
+from understudy.data.loaders import MemoryLoader
+from understudy.data.preprocess import Preprocess, fit_preprocess
+from understudy.deployed import Deployed
+from understudy.engine import fit
+from understudy.errors import ModelError
+from understudy.evaluate.cost import parameters
+from understudy.folders import file_checksum, fingerprint
+from understudy.labels.record import record
+from understudy.labels.store import LabelStore
+from understudy.models.deployable import Deployable
+from understudy.models.weights import load_into, read_weights, save_weights, weights_fingerprint
+from understudy.objective import control_objective
+from understudy.pipeline.prepare import signatures
+from understudy.pipeline.work import Work
+from understudy.recipe import Training
+from understudy.teachers.cached import CachedTeacher
+from understudy.teachers.checked import CheckedTeacher
+from understudy.teachers.predictor import PredictorTeacher
+from understudy.teachers.torch_module import TorchTeacher
+
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """A teacher that can be asked.
+
+    Attributes:
+        teacher: answers batches.
+        module: the PyTorch module behind it, where there is one (it can be exported then).
+        summary: what the stage said: fingerprint, parameters, seconds.
+    """
+
+    teacher: Teacher
+    module: Deployable | None
+    summary: dict[str, Any]
+
+
+def teach(work: Work) -> dict[str, Any]:
+    """Do the stage `teacher`; its summary."""
+    section = work.recipe.teacher
+    depends: dict[str, Any] = {"teacher": section.model_dump(mode="json")}
+    depends["data"] = work.material.fingerprint if section.training else _facts(work)
+    for name in ("weights", "onnx"):
+        value = getattr(section, name)
+        if value is not None:
+            depends[name] = file_checksum(work.place.resolve(value))
+    for name in ("model", "predictor"):
+        entry = getattr(section, name)
+        if entry is not None and entry.kind == "custom":
+            depends[f"{name} file"] = signatures(entry, work.place)
+    together = section.training is not None
+    summary: dict[str, Any] = work.stage(
+        "teacher", depends, lambda folder: _teacher(work, folder), together=together
+    )
+    return summary
+
+
+def _facts(work: Work) -> Any:
+    return [dict(work.material.facts), work.material.task.name]
+
+
+def _teacher(work: Work, folder: Path) -> dict[str, Any]:
+    section, material = work.recipe.teacher, work.material
+    seconds = 0.0
+    if section.model is None:
+        source = section.onnx or section.predictor
+        loaded = load_teacher(work, {"fingerprint": "", "kind": ""})
+        _try(loaded.teacher, work)
+        value = depends_on(work) if section.onnx else fingerprint(str(source))
+        return {"kind": "onnx" if section.onnx else "predictor", "fingerprint": value,
+                "parameters": None, "seconds": 0.0}  # fmt: skip
+    module = _module(work)
+    if section.training is not None:
+        seconds = _train(work, module, section.training, folder)
+    elif section.weights is not None:
+        path = work.place.resolve(section.weights)
+        load_into(module.network, read_weights(path), source=str(path))
+    _try(TorchTeacher(module, output=material.task.output), work)
+    save_weights(module.network, folder / WEIGHTS)
+    return {
+        "kind": "torch",
+        "fingerprint": fingerprint([weights_fingerprint(module), type(module.network).__name__]),
+        "parameters": parameters(module),
+        "seconds": seconds,
+    }
+
+
+def depends_on(work: Work) -> str:
+    """The fingerprint of an ONNX teacher: its file's."""
+    return file_checksum(work.place.resolve(str(work.recipe.teacher.onnx)))[:16]
+
+
+def _try(teacher: Teacher, work: Work) -> None:
+    """Ask the teacher for a few rows before anything is built on it."""
+    positions = work.material.splits.train[:64]
+    loader = MemoryLoader(
+        inputs=work.material.inputs,
+        labels=None,
+        ids=work.material.ids,
+        positions=positions,
+        batch_size=len(positions),
+    )
+    try:
+        CheckedTeacher(teacher)(loader.batch(positions))
+    except (RuntimeError, ValueError, TypeError) as error:
+        shape = list(work.material.inputs.shape[1:])
+        raise ModelError(
+            f"the teacher cannot answer raw rows of shape {shape}: "
+            f"{str(error).splitlines()[0]}: check its arguments and `preprocess`"
+        ) from error
+
+
+def _module(work: Work) -> Deployable:
+    section, material = work.recipe.teacher, work.material
+    if section.model is None:
+        raise ModelError("this teacher has no PyTorch module")
+    make = build.network(section.model, material.facts, work.place, where="the teacher's model")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(work.recipe.data.seed)
+        module = material.deployable(make(), scaled=section.training is not None)
+    own = _own_preprocess(work)
+    if own is not None:
+        module.preprocess = own
+    return module.eval()
+
+
+def _own_preprocess(work: Work) -> nn.Module | None:
+    chosen = work.recipe.teacher.preprocess
+    if chosen is None:
+        return None
+    material = work.material
+    fitted: Preprocess = fit_preprocess(
+        material.rows,
+        material.splits.train,
+        scale=chosen.scale,
+        mean=None if chosen.mean is None else list(chosen.mean),
+        std=None if chosen.std is None else list(chosen.std),
+    )
+    return fitted
+
+
+def _train(work: Work, module: Deployable, training: Training, folder: Path) -> float:
+    material = work.material
+    positions = material.splits.train
+    seen = material.task.labelled_rows(material.all_labels.numpy()[positions])
+    loader = MemoryLoader(
+        inputs=material.inputs,
+        labels=material.all_labels,
+        ids=material.ids,
+        positions=positions[seen],
+        batch_size=training.batch_size,
+        views=build.views(work.recipe.data.views, seed=work.recipe.data.seed),
+        seed=work.recipe.data.seed,
+        rank=work.crew.rank,
+        ranks=work.crew.size,
+    )
+    score = material.task.scores[0]
+    total = training.epochs * len(loader)
+    with work.progress.track("teacher: training", total, "steps") as tracker:
+        fitted = fit(
+            student=module,
+            objective=control_objective([], task=material.task),
+            teacher=None,
+            training=training,
+            loader=loader,
+            validation=validation_loader(work),
+            validate=lambda outputs, labels: score.value(outputs.double().numpy(), labels.numpy()),
+            higher_is_better=score.higher_is_better,
+            seed=work.recipe.data.seed,
+            folder=folder,
+            on_step=tracker,
+        )
+    return fitted.seconds
+
+
+def validation_loader(work: Work) -> MemoryLoader | None:
+    """The validation rows in order; None where there are none with a label."""
+    material = work.material
+    positions = material.splits.validation
+    seen = material.task.labelled_rows(material.all_labels.numpy()[positions])
+    if not seen.any():
+        return None
+    return MemoryLoader(
+        inputs=material.inputs,
+        labels=material.all_labels,
+        ids=material.ids,
+        positions=positions[seen],
+        batch_size=work.recipe.evaluate.batch_size,
+    )
+
+
+def load_teacher(work: Work, summary: dict[str, Any]) -> Loaded:
+    """The teacher of the finished stage."""
+    section, material = work.recipe.teacher, work.material
+    output, width = material.task.output, material.task.width
+    if section.model is not None:
+        module = _module(work)
+        path = work.folder / "teacher" / WEIGHTS
+        load_into(module.network, read_weights(path), source=str(path))
+        return Loaded(
+            teacher=TorchTeacher(module, output=output), module=module.eval(), summary=summary
+        )
+    answers = section.answers
+    if section.onnx is not None:
+        session = Deployed.open(work.place.resolve(section.onnx))
+        preprocess = _own_preprocess(work)
+        teacher = PredictorTeacher(
+            session.predict, output=output, width=width, answers=answers, preprocess=preprocess
+        )
+    elif section.predictor is not None:
+        predict = build.predictor(section.predictor, work.place, where="the teacher's predictor")
+        teacher = PredictorTeacher(predict, output=output, width=width, answers=answers)
+    else:
+        raise ModelError("a teacher needs `model`, `onnx` or `predictor`")
+    return Loaded(teacher=teacher, module=None, summary=summary)
+
+
+def live(work: Work) -> bool:
+    """Whether the teacher is asked at every step: random views, or the recipe says so."""
+    return bool(work.recipe.data.views) or work.recipe.labels.use == "live"
+
+
+def label(work: Work, loaded: Loaded, needs: frozenset[str]) -> tuple[Teacher | None, float]:
+    """Do the stage `labels` where one is needed; what teaches the student, and its seconds."""
+    if not needs:
+        return None, 0.0
+    if live(work):
+        return CheckedTeacher(loaded.teacher), 0.0
+    marks = {
+        "teacher": loaded.summary["fingerprint"],
+        "data": work.material.fingerprint,
+        "views": "none",
+    }
+    depends = marks | {"needs": sorted(needs), "shard_rows": work.recipe.labels.shard_rows}
+    summary = work.stage("labels", depends, lambda folder: _record(work, loaded, needs, marks, folder))
+    store = LabelStore(work.folder / "labels", expect=marks)
+    store.verify()
+    return CachedTeacher(store), summary["seconds"]
+
+
+def _record(
+    work: Work, loaded: Loaded, needs: frozenset[str], marks: dict[str, str], folder: Path
+) -> dict[str, Any]:
+    material, options = work.material, work.recipe.labels
+    positions = np.sort(material.splits.train)
+
+    def batches(start: int) -> Iterable[Batch]:
+        return MemoryLoader(
+            inputs=material.inputs,
+            labels=None,
+            ids=material.ids,
+            positions=positions[start:],
+            batch_size=options.batch_size,
+        )
+
+    import time
+
+    started = time.monotonic()
+    with work.progress.track("teacher: labelling", len(positions), "rows") as tracker:
+        manifest = record(
+            teacher=CheckedTeacher(loaded.teacher),
+            batches=batches,
+            needs=needs,
+            folder=folder,
+            fingerprints=marks,
+            shard_rows=options.shard_rows,
+            on_rows=tracker,
+        )
+    rows = sum(shard.rows for shard in manifest.shards)
+    return {"rows": rows, "seconds": time.monotonic() - started}

@@ -1,0 +1,128 @@
+"""What every stage of a run stands on: the recipe, the folder, the crew, and the rows."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from understudy import __version__
+from understudy.contracts import Progress
+from understudy.data.rows import Rows
+from understudy.data.splits import Splits
+from understudy.folders import Stage, make_folder
+from understudy.models.deployable import Deployable, Rescale
+from understudy.pipeline.crew import Crew
+from understudy.recipe import Recipe, Source
+from understudy.tasks import AnyTask, Regression
+
+# Counted up when a stage's result changes for the same inputs, so that old stages are redone.
+REVISION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Material:
+    """The rows of a run, ready to be trained on.
+
+    Attributes:
+        rows: everything raw.
+        splits: which row is for what.
+        task: what is asked.
+        facts: what a network's builder is told of the data.
+        preprocess: makes the module between raw rows and a network.
+        inputs: the raw rows as a tensor (no copy).
+        labels: the labels that student and control may see: -1 or NaN where hidden.
+        all_labels: every label there is; the teacher's training and the evaluation use them.
+        ids: the rows' identities.
+        fingerprint: of all of this.
+    """
+
+    rows: Rows
+    splits: Splits
+    task: AnyTask
+    facts: Mapping[str, int]
+    preprocess: Callable[[], nn.Module]
+    inputs: Tensor
+    labels: Tensor
+    all_labels: Tensor
+    ids: Tensor
+    fingerprint: str
+
+    def deployable(self, network: nn.Module, *, scaled: bool = True) -> Deployable:
+        """A network with this data's preprocessing; `scaled` answers in the labels' units."""
+        rescale = None
+        if scaled and isinstance(self.task, Regression):
+            rescale = Rescale(mean=self.task.mean, std=self.task.std)
+        preprocess = self.preprocess()
+        if "channels" in self.facts:
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return Deployable(
+            preprocess=preprocess, network=network, width=self.task.width, rescale=rescale
+        )
+
+    def labelled(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the positions whose label student and control may see."""
+        seen = self.task.labelled_rows(self.labels.numpy()[positions])
+        return positions[seen]
+
+
+@dataclass(kw_only=True, slots=True)
+class Work:
+    """One run while it runs."""
+
+    recipe: Recipe
+    place: Source
+    folder: Path
+    progress: Progress
+    crew: Crew
+    load: Callable[["Work"], Material]
+    notes: list[str] = field(default_factory=list)
+    worked: list[str] = field(default_factory=list)
+    _material: Material | None = None
+
+    @property
+    def material(self) -> Material:
+        """The rows, loaded when they are first needed."""
+        if self._material is None:
+            self._material = self.load(self)
+        return self._material
+
+    def stage(
+        self,
+        name: str,
+        depends: Mapping[str, Any],
+        body: Callable[[Path], Any],
+        *,
+        together: bool = False,
+    ) -> Any:
+        """Do a stage, or skip it when it is done; its summary.
+
+        Args:
+            name: the folder in the run.
+            depends: everything the result is a function of.
+            body: writes into the folder it is given and returns a summary (plain data).
+            together: all processes work on it; otherwise only the leader does.
+        """
+        stage = Stage(
+            run=self.folder,
+            name=name,
+            depends={"revision": REVISION, "understudy": __version__, **depends},
+        )
+        if not self.crew.agree(self.crew.leads and stage.done()):
+            if self.crew.leads:
+                stage.begin()
+                self.worked.append(name)
+            self.crew.wait()
+            started = time.monotonic()
+            summary = body(stage.work) if self.crew.leads or together else None
+            self.crew.wait()
+            if self.crew.leads:
+                make_folder(stage.path.parent)
+                stage.finish(summary, seconds=time.monotonic() - started)
+            self.crew.wait()
+        return stage.summary()

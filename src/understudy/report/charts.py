@@ -1,0 +1,157 @@
+"""Score against cost, and the learning curves."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from understudy.report import svg, wording
+from understudy.report.axes import (
+    BOTTOM,
+    DISPLAY,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    frame,
+    place,
+    thin,
+)  # fmt: skip
+from understudy.report.record import RunRecord, as_number
+from understudy.report.svg import Point, Scale
+
+# A page of a hundred seeds must stay small: the more lines, the fewer points in each.
+_LINE_POINTS, _ALL_POINTS, _MOST_LINES = 120, 6000, 40
+
+_COSTS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
+    "bytes": ("size of the file", wording.size),
+    "parameters": ("parameters", wording.count),
+    "latency_ms": ("latency of one row", wording.milliseconds),
+}
+
+
+def trade_off(record: RunRecord, cost: str) -> str:
+    """The primary score against one cost of each model: `bytes`, `parameters` or `latency_ms`."""
+    points = _spent(record, cost)
+    if not points:
+        return ""
+    title, write = _COSTS[cost]
+    limit = _limit(record, cost)
+    x = Scale.around([*points.values(), limit], start=LEFT, end=RIGHT, log=True, pad=0.16)
+    y = _score_scale(record, list(points))
+    marks, levels = x.ticks(6), y.ticks(5)
+    across = Axis(scale=x, ticks=marks, labels=[write(m) for m in marks], title=title)
+    up = Axis(
+        scale=y, ticks=levels, labels=wording.ticks(levels, record.unit), title=record.primary
+    )
+    parts = [_budget(x, y, limit, write), frame(thin(across, room=10), up)]
+    spots: list[tuple[Point, str]] = []
+    for name, spent in points.items():
+        value, low, high = record.score(name)
+        at = (x(spent), y(value or 0))
+        if low is not None and high is not None:
+            parts.append(svg.line((at[0], y(low)), (at[0], y(high)), f"whisker {name}"))
+        spots.append((at, DISPLAY[name]))
+    where = place(spots, left=LEFT, right=RIGHT)
+    for name, (at, label), (spot, anchor) in zip(points, spots, where, strict=True):
+        told = (
+            f"{label}: {wording.score(record.score(name)[0], record.unit)}, {write(points[name])}"
+        )
+        parts.append(svg.marker(name, *at, title=told))
+        parts.append(svg.text(*spot, label, f"label {name}", anchor=anchor))
+    return svg.svg(WIDTH, HEIGHT, f"{record.primary} against {title}", *parts)
+
+
+def learning(record: RunRecord, key: str, title: str) -> str:
+    """One value of the learning curves by epoch: every seed thin, the mean of the seeds thick."""
+    arms = {arm: _lines(record, arm, key) for arm in ("control", "student")}
+    everything = [point for lines in arms.values() for line in lines for point in line]
+    if not everything:
+        return ""
+    x = Scale.around([p[0] for p in everything], start=LEFT, end=RIGHT, pad=0)
+    y = Scale.around([p[1] for p in everything], start=BOTTOM, end=TOP, pad=0.04)
+    marks = [mark for mark in x.ticks(6) if mark == round(mark)] or [everything[0][0]]
+    levels = y.ticks(5)
+    unit = record.unit if key == "validation" else ""
+    across = Axis(scale=x, ticks=marks, labels=wording.ticks(marks), title="epoch")
+    up = Axis(scale=y, ticks=levels, labels=wording.ticks(levels, unit), title=title)
+    parts = [frame(across, up)]
+    limit = max(8, min(_LINE_POINTS, _ALL_POINTS // max(len(lines) for lines in arms.values())))
+    for arm, lines in arms.items():
+        for points in lines[:_MOST_LINES]:
+            parts.append(svg.path(_drawn(points, x, y, limit), f"curve thin {arm}"))
+    for arm, lines in arms.items():
+        drawn = _drawn(mean_line(lines), x, y, _LINE_POINTS)
+        parts.append(svg.path(drawn, f"curve mean {arm}", title=f"{arm}, mean of {len(lines)}"))
+    return svg.svg(WIDTH, HEIGHT, f"{title} by epoch", *parts)
+
+
+def mean_line(lines: Sequence[Sequence[Point]]) -> list[Point]:
+    """The mean over lines at the places that all of them have."""
+    if not lines:
+        return []
+    tables = [dict(line) for line in lines]
+    shared = sorted(set(tables[0]).intersection(*tables[1:]))
+    return [(x, sum(table[x] for table in tables) / len(tables)) for x in shared]
+
+
+def _spent(record: RunRecord, cost: str) -> dict[str, float]:
+    """What each model costs, of those whose score is known too."""
+    keys = (cost, "batch1") if cost == "latency_ms" else (cost,)
+    spent = {name: record.number("models", name, *keys) for name in record.models}
+    return {
+        name: value
+        for name, value in spent.items()
+        if value is not None and value > 0 and record.score(name)[0] is not None
+    }
+
+
+def _score_scale(record: RunRecord, names: Sequence[str]) -> Scale:
+    values = [value for name in names for value in record.score(name)]
+    limits = (0.0, 1.0) if record.unit == "share" else (-1e99, 1e99)
+    return Scale.around(values, start=BOTTOM, end=TOP, pad=0.12, limits=limits)
+
+
+def _limit(record: RunRecord, cost: str) -> float | None:
+    """The budget of this cost, where it is about what the axis shows."""
+    batch = record.number("recipe", "budget", "latency_ms", "batch")
+    if cost == "latency_ms" and batch not in (None, 1.0):
+        return None
+    for check in record.items("budget", "checks"):
+        if isinstance(check, Mapping) and str(check.get("name", "")).startswith(cost):
+            limit = as_number(check.get("limit"))
+            return limit if limit and limit > 0 else None
+    return None
+
+
+def _budget(x: Scale, y: Scale, limit: float | None, write: Callable[[float], str]) -> str:
+    if limit is None:
+        return ""
+    at, words = x(limit), f"budget {write(limit)}"
+    outside = svg.rect(at, y.end, x.end - at, y.start - y.end, "outside")
+    edge = svg.line((at, y.end - 8), (at, y.start), "budget")
+    wide = svg.text_width(words, 11)
+    spot = at + 5 if at + 5 + wide < x.end else at - 5 - wide
+    return outside + edge + svg.text(spot, y.end - 2, words, "tick")
+
+
+def _lines(record: RunRecord, arm: str, key: str) -> list[list[Point]]:
+    lines = []
+    for curve in record.items("curves"):
+        if isinstance(curve, Mapping) and curve.get("arm") == arm:
+            pairs = [_pair(point, key) for point in curve.get("points") or []]
+            lines.append([pair for pair in pairs if pair is not None])
+    return [line for line in lines if line]
+
+
+def _pair(point: Any, key: str) -> Point | None:
+    """A point of a curve; None where the value was not taken, so that the line goes across."""
+    if not isinstance(point, Mapping):
+        return None
+    epoch, value = as_number(point.get("epoch")), as_number(point.get(key))
+    known = epoch is not None and value is not None and svg.finite([value])
+    return (epoch, value) if known and epoch is not None and value is not None else None
+
+
+def _drawn(points: Sequence[Point], x: Scale, y: Scale, limit: int) -> list[Point]:
+    return [(x(a), y(b)) for a, b in svg.downsample(points, limit)]

@@ -1,0 +1,200 @@
+"""Scales and marks: what every chart is made of.
+
+A chart is a string of SVG. Its colours and type come from the page's sheet through class names, so
+that one drawing serves light, dark and paper. A model keeps its colour AND its shape everywhere.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+Point = tuple[float, float]
+
+# The advance of an average letter, in em; on the wide side, so that labels are kept apart.
+LETTER = 0.6
+_HUGE = 1e100
+
+
+def finite(values: Iterable[float | None]) -> list[float]:
+    """The values that can be drawn."""
+    return [v for v in values if v is not None and math.isfinite(v) and abs(v) < _HUGE]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scale:
+    """From a number to a position in pixels; what lies outside is drawn at the edge.
+
+    Attributes:
+        low: the number at `start`.
+        high: the number at `end`, greater than `low`.
+        start: a position.
+        end: a position; smaller than `start` where the axis goes up.
+        log: whether equal ratios, not differences, are equally far apart.
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    @classmethod
+    def around(
+        cls,
+        values: Iterable[float | None],
+        *,
+        start: float,
+        end: float,
+        log: bool = False,
+        pad: float = 0.08,
+        limits: tuple[float, float] = (-math.inf, math.inf),
+    ) -> "Scale":
+        """A scale that holds all the values, with some air; without any it runs from 0 to 1."""
+        known = finite(values)
+        if log:
+            logs = [math.log10(v) for v in known if v > 0]
+            low, high = _padded(logs, pad, flat=0.3)
+            return cls(low=10**low, high=10**high, start=start, end=end, log=True)
+        flat = max(abs(known[0]) * 0.05, 1e-3) if known else 0.5
+        low, high = _padded(known, pad, flat=flat)
+        low, high = max(low, limits[0]), min(high, limits[1])
+        if not low < high:
+            low, high = low - flat, low + flat
+        return cls(low=low, high=high, start=start, end=end)
+
+    def __call__(self, value: float) -> float:
+        low, high = self._inner(self.low), self._inner(self.high)
+        share = min(1.0, max(0.0, (self._inner(value) - low) / (high - low)))
+        return self.start + share * (self.end - self.start)
+
+    def ticks(self, count: int = 5) -> list[float]:
+        """Round numbers inside the scale, about as many as asked, at most one and a half times."""
+        if self.log:
+            return self._log_ticks(count)
+        span = self.high - self.low
+        power = 10.0 ** math.floor(math.log10(span / count))
+        step = next(m * power for m in (1, 2, 2.5, 5, 10) if span / (m * power) <= count)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [i * step for i in range(first, last + 1)]
+
+    def _log_ticks(self, count: int) -> list[float]:
+        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        for multiples in ((1, 2, 5), (1, 3), (1,)):
+            marks = [m * 10.0**p for p in range(first, last + 1) for m in multiples]
+            marks = [m for m in marks if self.low * (1 - 1e-9) <= m <= self.high * (1 + 1e-9)]
+            if len(marks) <= count:
+                break
+        if len(marks) < 2:
+            return [self.low * (self.high / self.low) ** share for share in (0.15, 0.85)]
+        return marks[:: math.ceil(len(marks) / count)]
+
+    def _inner(self, value: float) -> float:
+        return math.log10(max(value, 1e-300)) if self.log else value
+
+
+def _padded(values: Sequence[float], pad: float, *, flat: float) -> tuple[float, float]:
+    if not values:
+        return 0.0, 1.0
+    low, high = min(values), max(values)
+    # Nearer together than a float can tell apart on the axis is one value.
+    room = (high - low) * pad if high - low > 1e-9 * max(abs(low), abs(high)) else flat
+    return low - room, high + room
+
+
+def svg(width: float, height: float, title: str, *parts: str, css: str = "") -> str:
+    """A whole drawing; the title is what a screen reader says of it."""
+    kind = f' class="{css}"' if css else ""
+    return (
+        f'<svg role="img"{kind} viewBox="0 0 {n(width)} {n(height)}" width="{n(width)}" '
+        f'height="{n(height)}"><title>{escape(title)}</title>{"".join(parts)}</svg>'
+    )
+
+
+def group(css: str, *parts: str, title: str = "") -> str:
+    """Marks that belong together; the title shows when one points at them."""
+    return f'<g class="{css}">{_title(title)}{"".join(parts)}</g>'
+
+
+def line(start: Point, end: Point, css: str) -> str:
+    """A straight line."""
+    (x1, y1), (x2, y2) = start, end
+    return f'<line class="{css}" x1="{n(x1)}" y1="{n(y1)}" x2="{n(x2)}" y2="{n(y2)}"/>'
+
+
+def rect(x: float, y: float, width: float, height: float, css: str, *, style: str = "") -> str:
+    """A box; one of negative width or height is drawn with none."""
+    look = f' style="{style}"' if style else ""
+    box = f'x="{n(x)}" y="{n(y)}" width="{n(max(width, 0))}" height="{n(max(height, 0))}"'
+    return f'<rect class="{css}" {box}{look}/>'
+
+
+def text(x: float, y: float, content: str, css: str = "", *, anchor: str = "start") -> str:
+    """Words; `anchor` says which of their ends stands at `x`."""
+    place = "" if anchor == "start" else f' text-anchor="{anchor}"'
+    kind = f' class="{css}"' if css else ""
+    return f'<text x="{n(x)}" y="{n(y)}"{kind}{place}>{escape(content)}</text>'
+
+
+def path(points: Sequence[Point], css: str, *, title: str = "") -> str:
+    """A line through points; of one point, a dot."""
+    if not points:
+        return ""
+    (x, y), *rest = points
+    steps = "".join(f"L{n(px)} {n(py)}" for px, py in rest) or "h.01"
+    return f'<path class="{css}" d="M{n(x)} {n(y)}{steps}">{_title(title)}</path>'
+
+
+def dots(points: Iterable[Point], css: str) -> str:
+    """Many dots as one mark, so that thousands stay small in the page."""
+    return f'<path class="{css}" d="{"".join(f"M{n(x)} {n(y)}h0" for x, y in points)}"/>'
+
+
+def marker(model: str, x: float, y: float, *, radius: float = 6, title: str = "") -> str:
+    """A model's own shape: teacher diamond, student disc, control square, int8 triangle."""
+    r = radius
+    if model == "control":
+        shape = f'<rect x="{n(x - 0.85 * r)}" y="{n(y - 0.85 * r)}" width="{n(1.7 * r)}" height="{n(1.7 * r)}"/>'
+    elif model == "student":
+        shape = f'<circle cx="{n(x)}" cy="{n(y)}" r="{n(r)}"/>'
+    elif model == "teacher":
+        shape = f'<path d="M{n(x)} {n(y - 1.25 * r)}l{n(1.25 * r)} {n(1.25 * r)}l{n(-1.25 * r)} {n(1.25 * r)}l{n(-1.25 * r)} {n(-1.25 * r)}z"/>'
+    else:
+        shape = f'<path d="M{n(x)} {n(y - 1.1 * r)}l{n(1.15 * r)} {n(2 * r)}h{n(-2.3 * r)}z"/>'
+    return group(f"mark {model}", shape, title=title)
+
+
+def text_width(content: str, size: float = 12) -> float:
+    """About how many pixels wide the words are."""
+    return len(content) * size * LETTER
+
+
+def short(content: str, letters: int) -> str:
+    """The words, cut with an ellipsis where they are longer than so many letters."""
+    return content if len(content) <= letters else content[: max(letters - 1, 1)].rstrip() + "…"
+
+
+def downsample(points: Sequence[Point], limit: int) -> list[Point]:
+    """At most `limit` points of a line (at least 4): its ends, and the extremes in between."""
+    if len(points) <= limit:
+        return list(points)
+    values = np.array([y for _, y in points])
+    edges = np.linspace(0, len(points), max(limit - 2, 2) // 2 + 1).astype(int)
+    keep = {0, len(points) - 1}
+    for first, last in zip(edges[:-1], edges[1:], strict=True):
+        if first < last:
+            part = values[first:last]
+            keep |= {int(first + part.argmin()), int(first + part.argmax())}
+    return [points[i] for i in sorted(keep)]
+
+
+def n(value: float) -> str:
+    """A coordinate with one decimal, and no more letters than it needs."""
+    rounded = f"{value:.1f}"
+    return rounded[:-2] if rounded.endswith(".0") else rounded
+
+
+def _title(content: str) -> str:
+    return f"<title>{escape(content)}</title>" if content else ""

@@ -1,0 +1,123 @@
+"""The models side by side: every score and every cost in one table, held against the teacher."""
+
+from collections.abc import Callable, Mapping
+from html import escape
+
+from understudy.report import svg, wording
+from understudy.report.axes import DISPLAY
+from understudy.report.record import RunRecord, as_number
+
+_MOST_SCORES = 24
+# Scores that are shares of rows whatever the primary one is.
+_SHARES = ("accuracy", "agreement", "precision", "recall", "f1", "top_", "top1", "top5")
+
+Cell = tuple[str, str]
+
+
+def side_by_side(record: RunRecord) -> str:
+    """Scores with their intervals, size, speed and cost; one column per model."""
+    models = record.models
+    if not models:
+        return ""
+    heads = "".join(
+        f'<th role="columnheader" scope="col" class="{name}">{_sign(name)} {DISPLAY[name]}</th>'
+        for name in models
+    )
+    rows = [*_scores(record), *_costs(record)]
+    body = "".join(_row(record, name, cells) for name, cells in rows)
+    return (
+        f'<table role="table" style="--models:{len(models)}"><thead role="rowgroup">'
+        f'<tr role="row"><td role="cell"></td>{heads}</tr></thead>'
+        f'<tbody role="rowgroup">{body}</tbody></table>'
+    )
+
+
+def timings(record: RunRecord) -> str:
+    """Every latency that was measured, by model, batch size and threads."""
+    rows = []
+    for name in record.models:
+        for entry in record.items("models", name, "latency_ms", "detail")[:40]:
+            if isinstance(entry, Mapping):
+                values = (as_number(entry.get(k)) for k in ("batch", "threads"))
+                times = (as_number(entry.get(k)) for k in ("median_ms", "p95_ms"))
+                cells = [wording.count(v) for v in values] + [wording.milliseconds(v) for v in times]
+                data = "".join(f"<td>{cell}</td>" for cell in cells)
+                rows.append(f'<tr><th scope="row">{DISPLAY[name]}</th>{data}</tr>')
+    if not rows:
+        return ""
+    heads = ("model", "batch", "threads", "median", "95th percentile")
+    head = "".join(f'<th scope="col">{word}</th>' for word in heads)
+    return f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def legend(*models: str) -> str:
+    """Each model's mark and name, in its colour."""
+    return "".join(f'<span class="key {name}">{_sign(name)} {DISPLAY[name]}</span>' for name in models)
+
+
+def _sign(name: str) -> str:
+    return f'<svg aria-hidden="true" class="sign" viewBox="0 0 16 16" width="16" height="16">{svg.marker(name, 8, 8, radius=5.5)}</svg>'
+
+
+def _row(record: RunRecord, name: str, cells: Mapping[str, Cell]) -> str:
+    data = "".join(
+        f'<td role="cell" class="{model}"><span class="number">{escape(value)}</span>'
+        f'{f"<small>{escape(small)}</small>" if small else ""}</td>'
+        for model, (value, small) in ((m, cells.get(m, (wording.MISSING, ""))) for m in record.models)
+    )
+    return f'<tr role="row"><th role="rowheader" scope="row">{escape(svg.short(name, 40))}</th>{data}</tr>'
+
+
+def _scores(record: RunRecord) -> list[tuple[str, dict[str, Cell]]]:
+    """The primary score first, then every other that any model has."""
+    names = [record.primary]
+    for model in record.models:
+        scores = record.get("models", model, "scores")
+        names += [str(name) for name in scores] if isinstance(scores, Mapping) else []
+    rows = []
+    for name in list(dict.fromkeys(names))[:_MOST_SCORES]:
+        cells, higher = {}, None
+        for model in record.models:
+            keys = ("models", model, "scores", name)
+            value, low, high = (record.number(*keys, end) for end in ("value", "low", "high"))
+            unit = _unit(record, name)
+            cells[model] = (wording.score(value, unit), wording.interval(low, high, unit))
+            higher = record.get(*keys, "higher_is_better") if higher is None else higher
+        arrow = {True: " ↑", False: " ↓"}.get(higher, "") if isinstance(higher, bool) else ""
+        rows.append((name.replace("_", " ") + arrow, cells))
+    return rows
+
+
+def _unit(record: RunRecord, name: str) -> str:
+    if name == record.primary:
+        return record.unit
+    return "share" if record.unit == "share" and any(word in name for word in _SHARES) else ""
+
+
+def _costs(record: RunRecord) -> list[tuple[str, dict[str, Cell]]]:
+    Write = Callable[[float | None], str]  # noqa: N806
+    costs: tuple[tuple[str, tuple[str, ...], Write, tuple[str, str]], ...] = (
+        ("parameters", ("parameters",), wording.count, ("fewer", "more")),
+        ("multiplications and additions", ("flops",), wording.count, ("fewer", "more")),
+        ("size of the file", ("bytes",), wording.size, ("smaller", "larger")),
+        ("latency, 1 row", ("latency_ms", "batch1"), wording.milliseconds, ("faster", "slower")),
+        ("latency, 32 rows", ("latency_ms", "batch32"), wording.milliseconds, ("faster", "slower")),
+        ("peak memory", ("peak_memory_mb",), wording.megabytes, ("less", "more")),
+        ("training", ("seconds", "training"), wording.seconds, ("", "")),
+        ("teacher's pass", ("seconds", "teacher_pass"), wording.seconds, ("", "")),
+    )
+    rows = []
+    for name, keys, write, (less, more) in costs:
+        values = {model: record.number("models", model, *keys) for model in record.models}
+        if all(value is None for value in values.values()):
+            continue
+        base = values.get("teacher")
+        cells = {
+            model: (write(value), wording.ratio(base, value, less, more) if less and model != "teacher" else "")
+            for model, value in values.items()
+        }
+        rows.append((name, cells))
+    runtimes = {m: record.get("models", m, "runtime") for m in record.models}
+    if any(runtimes.values()):
+        rows.append(("measured in", {m: (svg.short(str(r), 20), "") for m, r in runtimes.items() if r}))
+    return rows

@@ -1,0 +1,127 @@
+"""How numbers are written for people: few digits, one unit, a real minus sign."""
+
+import math
+from collections.abc import Sequence
+
+MISSING = "–"
+TIMES = "×"
+
+
+def score(value: float | None, unit: str = "", *, decimals: int = 2) -> str:
+    """A score: a share in per cent, anything else with four significant digits."""
+    if value is None:
+        return MISSING
+    return f"{_fixed(100 * value, decimals)}%" if unit == "share" else significant(value)
+
+
+def difference(value: float | None, unit: str = "") -> str:
+    """A signed difference of two scores; of two shares, in percentage points."""
+    if value is None:
+        return MISSING
+    text = f"{_fixed(100 * value, 2)} points" if unit == "share" else significant(value)
+    return text if text.startswith("−") else f"+{text}"
+
+
+def interval(low: float | None, high: float | None, unit: str = "") -> str:
+    """An interval in brackets, without the unit; empty where an end is missing."""
+    if low is None or high is None:
+        return ""
+    if unit == "share":
+        return f"[{_fixed(100 * low, 2)}, {_fixed(100 * high, 2)}]"
+    return f"[{significant(low)}, {significant(high)}]"
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """A number with this many significant digits, without an exponent where it can be read."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if not 1e-4 <= size < 1e6:
+        return f"{value:.{digits - 2}e}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
+    return _fixed(value, max(0, digits - 1 - math.floor(math.log10(size))))
+
+
+def count(value: float | None) -> str:
+    """A number of things: 9,876 · 54.3 k · 1.2 M."""
+    if value is None:
+        return MISSING
+    return (
+        f"{value:,.0f}" if abs(value) < 10_000 else _scaled(value, 1000, ("", "k", "M", "G", "T"))
+    )
+
+
+def size(value: float | None) -> str:
+    """Bytes in decimal units: 842 B · 61.3 kB · 4.1 MB."""
+    return MISSING if value is None else _scaled(value, 1000, ("B", "kB", "MB", "GB", "TB"))
+
+
+def milliseconds(value: float | None) -> str:
+    """A time of milliseconds with three significant digits: 42 µs · 1.87 ms · 2.1 s."""
+    if value is None:
+        return MISSING
+    return _scaled(value * 1000, 1000, ("µs", "ms", "s"))
+
+
+def seconds(value: float | None) -> str:
+    """A time of seconds, as one would say it: 0.4 s · 48 s · 3 min 20 s · 2 h 5 min."""
+    if value is None:
+        return MISSING
+    if value < 10:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def megabytes(value: float | None) -> str:
+    """Memory given in megabytes."""
+    return MISSING if value is None else size(value * 1e6)
+
+
+def ratio(teacher: float | None, other: float | None, less: str, more: str) -> str:
+    """How many times less (or more) than the teacher: `22× smaller`; empty if it is unknown."""
+    if not teacher or not other or teacher < 0 or other < 0:
+        return ""
+    times = teacher / other
+    if abs(times - 1) < 0.005:
+        return "as the teacher"
+    return f"{_times(times)} {less}" if times > 1 else f"{_times(1 / times)} {more}"
+
+
+def ticks(values: Sequence[float], unit: str = "") -> list[str]:
+    """Labels of an axis: as many decimals as its step needs, the same for all."""
+    scaled = [100 * value for value in values] if unit == "share" else list(values)
+    steps = [abs(b - a) for a, b in zip(scaled, scaled[1:], strict=False)]
+    step = min((s for s in steps if s > 0), default=abs(scaled[0]) if scaled else 1.0)
+    top = max((abs(value) for value in scaled), default=0.0)
+    if step and (top >= 1e6 or step < 1e-5):
+        return [significant(value, 3) for value in scaled]
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step else 0
+    return [_fixed(value, decimals) + ("%" if unit == "share" else "") for value in scaled]
+
+
+def _times(value: float) -> str:
+    if value < 10:
+        return f"{value:.1f}{TIMES}" if value >= 1.05 else f"{value:.2f}{TIMES}"
+    return f"{value:,.0f}{TIMES}"
+
+
+def _scaled(value: float, base: float, units: Sequence[str]) -> str:
+    power = 0
+    # 999.6 would be rounded to 1000, which is the next unit's 1.
+    while abs(value) >= base - 0.5 and power < len(units) - 1:
+        value, power = value / base, power + 1
+    digits = 0 if abs(value) >= 99.95 or (power == 0 and value == int(value)) else 1
+    if abs(value) < 9.95 and not (power == 0 and value == int(value)):
+        digits = 2
+    return f"{_fixed(value, digits)} {units[power]}".rstrip()
+
+
+def _fixed(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−")

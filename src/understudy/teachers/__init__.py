@@ -1,0 +1,1 @@
+"""What can teach: one file per thing that is wrapped. All answer `teacher(batch)`."""

@@ -1,0 +1,47 @@
+"""A guard around any teacher: a broken one is refused before it teaches, with the rows named."""
+
+import torch
+
+from understudy.contracts import Batch, Knowledge, Teacher
+from understudy.errors import ModelError
+
+
+class CheckedTeacher:
+    """Passes knowledge on after looking at it: finite always, not constant in the first batch."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        """Guard `teacher`."""
+        self._teacher = teacher
+        self._seen = 0
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """What the teacher offers."""
+        return self._teacher.offers
+
+    def __call__(self, batch: Batch) -> Knowledge:
+        """The teacher's knowledge.
+
+        Raises:
+            ModelError: an answer that is not finite, or the same for every row.
+        """
+        knowledge = self._teacher(batch)
+        for name, value in knowledge.items():
+            rows = value.reshape(len(value), -1)
+            bad = ~rows.isfinite().all(dim=1)
+            if bool(bad.any()):
+                where = torch.nonzero(bad).flatten()[:5]
+                named = where if batch.ids is None else batch.ids[where]
+                raise ModelError(
+                    f"a teacher's {name} must be finite, but {int(bad.sum())} of {len(rows)} rows "
+                    f"are not (rows {', '.join(str(int(i)) for i in named)}): check its weights, "
+                    "its scaling of the inputs and its precision"
+                )
+            if self._seen == 0 and len(rows) > 1 and bool((rows == rows[0]).all()):
+                raise ModelError(
+                    f"the teacher gives the same {name} for all of the first {len(rows)} rows "
+                    f"({[round(float(x), 4) for x in rows[0, :4]]}...), so it can teach nothing: "
+                    "check its weights and its scaling of the inputs"
+                )
+        self._seen += len(batch)
+        return knowledge
