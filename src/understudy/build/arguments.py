@@ -46,6 +46,15 @@ def wrong_arguments(
     return laws
 
 
+def coerced(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that fit, whole numbers as floats where the signature says float."""
+    hints = _hints(function)
+    return {
+        name: float(value) if hints.get(name) is float and type(value) is int else value
+        for name, value in arguments.items()
+    }
+
+
 def accepted(function: Callable[..., Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts that a function has a parameter for."""
     parameters = inspect.signature(function).parameters

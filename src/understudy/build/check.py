@@ -9,7 +9,7 @@ import lightning.pytorch as lightning
 from pydantic import ValidationError
 
 from understudy import data, losses, models
-from understudy.build.arguments import wrong_arguments
+from understudy.build.arguments import coerced, wrong_arguments
 from understudy.build.parts import PATHS, split_schedules, unknown_kind, with_paths
 from understudy.build.targets import TargetError, resolve
 from understudy.data.views import CATALOGUE as VIEWS
@@ -39,13 +39,26 @@ def check(recipe: Recipe, place: Source) -> None:
         raise RecipeError([place.place(m) for m in found], place.name)
 
 
+def check_term(entry: TermEntry, task: str) -> None:
+    """Look at one term that was not read from a file.
+
+    Raises:
+        RecipeError: every mistake in it.
+    """
+    found = list(_objective((entry,), ("objective",), task, Source()))
+    if found:
+        raise RecipeError(found, "objective")
+
+
 def _data(recipe: Recipe, place: Source) -> Iterator[Mistake]:
     entry, where = recipe.data.source, ("data", "source")
     yield from _entry(entry, where, data.CATALOGUE, place, ())
     if entry.kind != "custom":
         for name, value in with_paths(entry.parameters, place).items():
             if name in PATHS and isinstance(value, str):
-                yield from _file(value.rpartition(":")[0] if ".npz:" in value else value, (*where, name))
+                yield from _file(
+                    value.rpartition(":")[0] if ".npz:" in value else value, (*where, name)
+                )
     for number, view in enumerate(recipe.data.views):
         at = ("data", "views", number)
         law = f"unknown kind `{view.kind}`: {did_you_mean(view.kind, VIEWS)}"
@@ -142,7 +155,7 @@ def _made(what: Callable[..., Any], arguments: Mapping[str, Any], at: Place) -> 
         yield Mistake(path=(*at, name), law=law)
     if not laws:
         try:
-            what(**arguments)
+            what(**coerced(what, arguments))
         except ValueError as error:
             named = [name for name in arguments if name in str(error)]
             yield Mistake(path=(*at, *named[:1]), law=str(error))

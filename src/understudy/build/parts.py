@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from understudy import data, losses, models
-from understudy.build.arguments import accepted, required, wrong_arguments
+from understudy.build.arguments import accepted, coerced, required
 from understudy.build.targets import TargetError, resolve
 from understudy.data.rows import Rows
 from understudy.data.views import CATALOGUE as VIEWS
@@ -46,7 +46,9 @@ def _path(value: str, place: Source) -> str:
 
 def views(entries: Sequence[Entry], *, seed: int) -> Views:
     """The chain of random operations."""
-    return Views([VIEWS[entry.kind](**entry.parameters) for entry in entries], seed=seed)
+    return Views(
+        [VIEWS[e.kind](**coerced(VIEWS[e.kind], e.parameters)) for e in entries], seed=seed
+    )
 
 
 def network(
@@ -62,7 +64,7 @@ def network(
         arguments = required(function, facts) | arguments
     else:
         function = models.CATALOGUE[entry.kind]
-        arguments = accepted(function, facts) | entry.parameters
+        arguments = accepted(function, facts) | coerced(function, entry.parameters)
 
     def make() -> nn.Module:
         try:
@@ -120,7 +122,7 @@ def _term(entry: TermEntry, name: str, place: Source) -> Term:
     constants, temperature = split_schedules(entry.parameters)
     return Term(
         name=name,
-        loss=row.loss(**constants),
+        loss=row.loss(**coerced(row.loss, constants)),
         reads=row.reads,
         needs=row.needs,
         labels=row.labels,
@@ -150,16 +152,3 @@ def unknown_kind(kind: str, known: Mapping[str, Any]) -> str | None:
     if kind == "custom" or kind in known:
         return None
     return f"unknown kind `{kind}`: {did_you_mean(kind, [*known, 'custom'])}"
-
-
-__all__ = [
-    "network",
-    "predictor",
-    "source",
-    "split_schedules",
-    "terms",
-    "unknown_kind",
-    "views",
-    "with_paths",
-    "wrong_arguments",
-]

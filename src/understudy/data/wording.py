@@ -20,7 +20,7 @@ def quoted(values: Iterable[object]) -> str:
     return examples(f"`{value}`" for value in values)
 
 
-def rows(count: int) -> str:
+def count_rows(count: int) -> str:
     """`1 row`, `2 rows`."""
     return f"{count} row{'' if count == 1 else 's'}"
 

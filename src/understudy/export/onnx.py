@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
@@ -35,7 +34,7 @@ def export_onnx(
     example: Tensor,
     path: Path,
     *,
-    metadata: Mapping[str, Any],
+    metadata: Mapping[str, str],
     opset: int | None = None,
 ) -> Path:
     """Write a module as one ONNX file, raw rows `[batch, ...]` in, `[batch, width]` float32 out.
@@ -49,7 +48,7 @@ def export_onnx(
         module: what to export; it takes raw rows.
         example: two raw rows or more, in the type that the deployed file shall take.
         path: the file; an existing one is replaced when the new one is whole.
-        metadata: plain values to keep in the file; read back by `Deployed.metadata`.
+        metadata: JSON texts by name, to be kept in the file; `Deployed.metadata` reads them back.
         opset: ONNX operator set; by default the exporter's own.
 
     Raises:
@@ -69,17 +68,21 @@ def export_onnx(
         ) from error
     _name_batch(model, name=type(module).__name__)
     strip(model)
-    set_metadata(model, metadata)
+    _set_metadata(model, metadata)
     write_atomic(path, model.SerializeToString(deterministic=True))
     return path
 
 
-def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
-    """Replace a model's metadata by these plain values, as JSON under `understudy.` keys."""
-    del model.metadata_props[:]
-    for key in sorted(metadata):
-        text = json.dumps(metadata[key], ensure_ascii=False, separators=(",", ":"))
-        model.metadata_props.add(key=f"{PREFIX}{key}", value=text)
+def _set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    model.ClearField("metadata_props")
+    for name, text in sorted(metadata.items()):
+        try:
+            json.loads(text)
+        except (TypeError, ValueError) as error:
+            raise ExportError(
+                f"metadata must be JSON texts, but `{name}` is {text!r}; pass `json.dumps(...)`"
+            ) from error
+        model.metadata_props.add(key=f"{PREFIX}{name}", value=text)
 
 
 def strip(model: onnx.ModelProto) -> None:

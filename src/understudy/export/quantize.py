@@ -25,6 +25,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from understudy.deployed import Deployed
 from understudy.errors import DataError, ExportError
 from understudy.export.compact import WEIGHTED, compact
 from understudy.export.onnx import PREFIX
@@ -85,6 +86,7 @@ def quantize_int8(
             # Folds what still can be folded (a normalisation into its convolution) beforehand:
             # afterwards the runtime may not touch the rounded weights any more.
             quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
+            graph = _load(prepared).graph
             quantize_static(
                 str(prepared),
                 str(quantized),
@@ -94,12 +96,13 @@ def quantize_int8(
                 weight_type=QuantType.QInt8,
                 per_channel=per_channel,
                 reduce_range=reduce_range,
-                nodes_to_quantize=_chosen(_load(prepared).graph, fp32),
+                nodes_to_quantize=_chosen(graph, fp32),
                 calibrate_method=_METHODS[method],
                 extra_options={
                     "CalibStridedMinMax": 1,
                     "CalibPercentile": 99.99,
                     "CalibTensorRangeSymmetric": False,
+                    "TensorQuantOverrides": _tables(graph, reduce_range=reduce_range),
                 },
             )
         except ExportError:
@@ -111,12 +114,25 @@ def quantize_int8(
                 "or deploy the float32 file"
             ) from error
         model = _load(quantized)
-    compact(model)
-    model.ClearField("metadata_props")
-    model.metadata_props.extend(original.metadata_props)
-    model.metadata_props.add(key=f"{PREFIX}precision", value='"int8"')
-    write_atomic(path, model.SerializeToString(deterministic=True))
+        compact(model)
+        model.ClearField("metadata_props")
+        model.metadata_props.extend(original.metadata_props)
+        model.metadata_props.add(key=f"{PREFIX}precision", value='"int8"')
+        content = model.SerializeToString(deterministic=True)
+        quantized.write_bytes(content)
+        _check_answers(quantized, calibration[:2], fp32)
+    write_atomic(path, content)
     return path
+
+
+def _check_answers(quantized: Path, rows: NDArray[Any], fp32: Path) -> None:
+    try:
+        Deployed.open(quantized).predict(rows)
+    except (DataError, ExportError) as error:
+        raise ExportError(
+            f"{fp32} has a layer whose int8 form ONNX Runtime cannot run ({error}); "
+            "deploy the float32 file"
+        ) from error
 
 
 class _Chunks(CalibrationDataReader):  # type: ignore[misc]
@@ -167,6 +183,17 @@ def _chosen(graph: onnx.GraphProto, fp32: Path) -> list[str]:
             if node.op_type in _BETWEEN and not after.isdisjoint(node.input):
                 chosen.add(node.name)
     return sorted(chosen)
+
+
+def _tables(graph: onnx.GraphProto, *, reduce_range: bool) -> dict[str, list[dict[str, Any]]]:
+    """One scale for an embedding that is also the last layer: a lookup has no channels."""
+    constants = {tensor.name for tensor in graph.initializer}
+    looked_up = {node.input[0] for node in graph.node if node.op_type == "Gather"}
+    others = {name for node in graph.node if node.op_type != "Gather" for name in node.input}
+    return {
+        name: [{"quant_type": QuantType.QInt8, "reduce_range": reduce_range}]
+        for name in sorted(constants & looked_up & others)
+    }
 
 
 def _load(path: Path) -> onnx.ModelProto:

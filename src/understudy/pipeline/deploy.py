@@ -52,9 +52,7 @@ def export(work: Work, arms: Sequence[Trained], loaded: Loaded) -> dict[str, Any
     return summary
 
 
-def _export(
-    work: Work, arms: Sequence[Trained], loaded: Loaded, folder: Path
-) -> dict[str, Any]:
+def _export(work: Work, arms: Sequence[Trained], loaded: Loaded, folder: Path) -> dict[str, Any]:
     deployed = chosen_seed(work, arms)
     notes: list[str] = []
     parity: dict[str, Any] = {}

@@ -141,7 +141,9 @@ def _what_counts(phase: Phase, arm: Arm) -> dict[str, Any]:
     return data
 
 
-def _train(work: Work, arm: Arm, seed: int, teacher: Teacher | None, folder: Path) -> dict[str, Any]:
+def _train(
+    work: Work, arm: Arm, seed: int, teacher: Teacher | None, folder: Path
+) -> dict[str, Any]:
     student = fresh_student(work, seed).module
     points: list[dict[str, Any]] = []
     seconds, epoch = 0.0, 0

@@ -246,7 +246,9 @@ def label(work: Work, loaded: Loaded, needs: frozenset[str]) -> tuple[Teacher | 
         "views": "none",
     }
     depends = marks | {"needs": sorted(needs), "shard_rows": work.recipe.labels.shard_rows}
-    summary = work.stage("labels", depends, lambda folder: _record(work, loaded, needs, marks, folder))
+    summary = work.stage(
+        "labels", depends, lambda folder: _record(work, loaded, needs, marks, folder)
+    )
     store = LabelStore(work.folder / "labels", expect=marks)
     store.verify()
     return CachedTeacher(store), summary["seconds"]

@@ -51,7 +51,7 @@ def frame(x: Axis, y: Axis, *, right: float = RIGHT) -> str:
 def thin(x: Axis, *, room: float) -> Axis:
     """The axis with every second (third, ...) label, so that they stand `room` pixels apart."""
     spots = [x.scale(v) for v in x.ticks]
-    widths = [svg.text_width(label, 11) for label in x.labels]
+    widths = [svg.text_width(label) for label in x.labels]
     for step in range(1, len(spots) + 1):
         kept = list(range(0, len(spots), step))
         apart = all(
@@ -82,14 +82,14 @@ Box = tuple[float, float, float, float]
 
 
 def place(
-    points: Sequence[tuple[Point, str]], *, left: float, right: float
+    points: Sequence[tuple[Point, str]], walls: Sequence[Box], *, left: float, right: float
 ) -> list[tuple[Point, str]]:
-    """Where each point's words go: their start (or end) and its anchor, clear of points and words.
+    """Where each point's words go: their start (or end) and its anchor, clear of points, words and walls.
 
     Beside the point where there is room, else above or below; the first that is free, or the one
     that overlaps least.
     """
-    taken: list[Box] = [(x - 8, y - 8, x + 8, y + 8) for (x, y), _ in points]
+    taken = [*walls, *((x - 8, y - 8, x + 8, y + 8) for (x, y), _ in points)]
     placed = []
     for (x, y), words in points:
         wide = svg.text_width(words)

@@ -32,7 +32,7 @@ def reliability_chart(record: RunRecord, model: str) -> str:
         parts.append(svg.group(f"mark {model}", disc, title=f"{told}, {rows:,.0f} rows"))
     off = f"off by {wording.score(error, 'share', decimals=1)}"
     parts.append(svg.text(222, 198, off, "title strong", anchor="end"))
-    return svg.svg(236, 248, f"Calibration of the {DISPLAY[model]}, {off}", *parts)
+    return svg.svg(236, 248, f"Calibration of the {DISPLAY[model]}, {off}", *parts, css="small")
 
 
 def scatter_chart(record: RunRecord, model: str) -> str:
@@ -41,7 +41,12 @@ def scatter_chart(record: RunRecord, model: str) -> str:
     if not points:
         return ""
     # One scale for both axes and all models, so that the panels can be compared.
-    every = [v for name in ("student", "control", "teacher") for pair in _pairs(record, name) for v in pair]
+    every = [
+        v
+        for name in ("student", "control", "teacher")
+        for pair in _pairs(record, name)
+        for v in pair
+    ]
     x = Scale.around(every, start=50, end=340, pad=0.04)
     y = Scale(low=x.low, high=x.high, start=300, end=30)
     marks = x.ticks(5)
@@ -57,7 +62,9 @@ def _bins(record: RunRecord, model: str) -> list[tuple[float, float, float]]:
     bins = []
     for entry in record.items("calibration", model):
         if isinstance(entry, Mapping):
-            sure, right, rows = (as_number(entry.get(k)) for k in ("confidence", "accuracy", "rows"))
+            sure, right, rows = (
+                as_number(entry.get(k)) for k in ("confidence", "accuracy", "rows")
+            )
             if sure is not None and right is not None and rows:
                 bins.append((sure, right, rows))
     return sorted(bins)
@@ -69,6 +76,10 @@ def _pairs(record: RunRecord, model: str) -> list[Point]:
     for pair in record.items("scatter", model):
         if isinstance(pair, list) and len(pair) == 2:
             measured, predicted = as_number(pair[0]), as_number(pair[1])
-            if measured is not None and predicted is not None and len(svg.finite([measured, predicted])) == 2:
+            if (
+                measured is not None
+                and predicted is not None
+                and len(svg.finite([measured, predicted])) == 2
+            ):
                 points.append((measured, predicted))
     return points

@@ -11,15 +11,15 @@ from understudy.report.svg import Scale
 
 ARMS = ("teacher", "student", "control")
 _MOST_CLASSES, _MOST_VALUES, _MOST_TARGETS = 4, 6, 4
-_WIDTH, _NAME = 250.0, 74.0
+_BARS, _WIDTH = 132.0, 220.0
 
 
 def card(record: RunRecord, row: Mapping[str, Any]) -> str:
     """One row: what it is, why it was chosen, and the answers of teacher, student and control."""
     label = row.get("label")
-    head = f"<b>{_cut(label, 28)}</b>" if label is not None else "<b>no label</b>"
-    number = f' <span class="quiet">row {_cut(row.get("id"), 12)}</span>'
-    why = f'<p class="why">{_cut(row.get("why") or "", 160)}</p>'
+    head = f"<b>{wording.cut(label, 28)}</b>" if label is not None else "<b>no label</b>"
+    number = f' <span class="quiet">row {wording.cut(row.get("id"), 12)}</span>'
+    why = f'<p class="why">{wording.cut(row.get("why") or "", 160)}</p>'
     words = f'<div class="words"><p class="label">{head}{number}</p>{why}</div>'
     return (
         f'<li class="card"><div class="row">{_picture(row)}{words}</div>'
@@ -27,12 +27,17 @@ def card(record: RunRecord, row: Mapping[str, Any]) -> str:
     )
 
 
+def letters(record: RunRecord) -> int:
+    """How long the names in the cards' drawings are; long where they are not classes."""
+    return max((len(str(name)) for name in record.items("task", "classes")), default=99)
+
+
 def _picture(row: Mapping[str, Any]) -> str:
     image = row.get("image")
     # A record may come from elsewhere: nothing but an image that stands in the page itself.
     if not isinstance(image, str) or not image.startswith("data:image/"):
         return ""
-    return f'<img src="{escape(image)}" alt="row {_cut(row.get("id"), 12)}" width="84" height="84">'
+    return f'<img src="{escape(image)}" alt="row {wording.cut(row.get("id"), 12)}" width="84" height="84">'
 
 
 def _values(row: Mapping[str, Any]) -> str:
@@ -40,7 +45,10 @@ def _values(row: Mapping[str, Any]) -> str:
     if not isinstance(values, Mapping) or not values:
         return ""
     shown = list(values.items())[:_MOST_VALUES]
-    pairs = [f"<dt>{_cut(key, 24)}</dt><dd>{_cut(_written(value), 28)}</dd>" for key, value in shown]
+    pairs = [
+        f"<dt>{wording.cut(key, 24)}</dt><dd>{wording.cut(_written(value), 28)}</dd>"
+        for key, value in shown
+    ]
     more = len(values) - len(shown)
     rest = f'<dt class="quiet">and {more} more</dt><dd></dd>' if more > 0 else ""
     return f'<dl class="values">{"".join(pairs)}{rest}</dl>'
@@ -64,20 +72,22 @@ def _probabilities(
     names = [str(name) for name in record.items("task", "classes")]
     names += [str(index) for index in range(len(names), width)]
     label = str(row.get("label"))
-    parts = []
     classes = _classes(answers, names, label)
+    shown = [wording.short(names[index], 11) for index in classes]
+    left = 8 + svg.widest(shown, least=18, most=84)
+    parts = []
     for place, index in enumerate(classes):
         y = 4.0 + 29 * place
         css = "tick name true" if names[index] == label else "tick name"
-        parts.append(svg.text(_NAME, y + 15, svg.short(names[index], 11), css, anchor="end"))
+        parts.append(svg.text(left - 8, y + 15, shown[place], css, anchor="end"))
         for step, (arm, values) in enumerate(answers.items()):
             share = min(max(values[index], 0.0), 1.0) if index < len(values) else 0.0
             told = f"{DISPLAY[arm]}: {names[index]} {wording.score(share, 'share', decimals=1)}"
-            track = svg.rect(_NAME + 8, y + 8 * step, _WIDTH - _NAME - 10, 6, "track")
-            bar = svg.rect(_NAME + 8, y + 8 * step, share * (_WIDTH - _NAME - 10), 6, "share")
+            track = svg.rect(left, y + 8 * step, _BARS, 6, "track")
+            bar = svg.rect(left, y + 8 * step, share * _BARS, 6, "share")
             parts.append(svg.group(arm, track, bar, title=told))
     title = f"What teacher, student and control say of row {row.get('id')}"
-    return svg.svg(_WIDTH, 4 + 29 * len(classes), title, *parts)
+    return svg.svg(left + _BARS + 4, 4 + 29 * len(classes), title, *parts)
 
 
 def _classes(answers: Mapping[str, list[float]], names: Sequence[str], label: str) -> list[int]:
@@ -104,7 +114,7 @@ def _predictions(
         truth = measured[index] if index < len(measured) else None
         scale = Scale.around([*said.values(), truth], start=14, end=_WIDTH - 14, pad=0.15)
         name = names[index] if index < len(names) else "value"
-        parts.append(svg.text(2, y - 18, svg.short(name, 30), "tick"))
+        parts.append(svg.text(2, y - 18, wording.short(name, 30), "tick"))
         parts.append(svg.line((6, y), (_WIDTH - 6, y), "axis"))
         if truth is not None:
             parts.append(svg.line((scale(truth), y - 12), (scale(truth), y + 12), "measured"))
@@ -131,7 +141,3 @@ def _numbers(values: Any) -> list[float]:
 def _written(value: Any) -> str:
     number = as_number(value)
     return str(value) if number is None else wording.significant(number)
-
-
-def _cut(value: Any, letters: int) -> str:
-    return escape(svg.short(str(value), letters))

@@ -3,20 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from understudy.report import svg, wording
-from understudy.report.axes import (
-    BOTTOM,
-    DISPLAY,
-    HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Axis,
-    frame,
-    place,
-    thin,
-)  # fmt: skip
+from understudy.report import axes, svg, wording
+from understudy.report.axes import BOTTOM, DISPLAY, LEFT, RIGHT, TOP, Axis
 from understudy.report.record import RunRecord, as_number
 from understudy.report.svg import Point, Scale
 
@@ -39,51 +27,53 @@ def trade_off(record: RunRecord, cost: str) -> str:
     limit = _limit(record, cost)
     x = Scale.around([*points.values(), limit], start=LEFT, end=RIGHT, log=True, pad=0.16)
     y = _score_scale(record, list(points))
-    marks, levels = x.ticks(6), y.ticks(5)
+    marks = x.ticks(6)
     across = Axis(scale=x, ticks=marks, labels=[write(m) for m in marks], title=title)
-    up = Axis(
-        scale=y, ticks=levels, labels=wording.ticks(levels, record.unit), title=record.primary
-    )
-    parts = [_budget(x, y, limit, write), frame(thin(across, room=10), up)]
+    up = _up(y, record.primary.replace("_", " "), record.unit)
+    parts = [_budget(x, y, limit, write), axes.frame(axes.thin(across, room=10), up)]
     spots: list[tuple[Point, str]] = []
+    walls = [(x(limit) - 1, y.end, x(limit) + 1, y.start)] if limit else []
     for name, spent in points.items():
         value, low, high = record.score(name)
         at = (x(spent), y(value or 0))
         if low is not None and high is not None:
             parts.append(svg.line((at[0], y(low)), (at[0], y(high)), f"whisker {name}"))
+            walls.append((at[0] - 2, y(high), at[0] + 2, y(low)))
         spots.append((at, DISPLAY[name]))
-    where = place(spots, left=LEFT, right=RIGHT)
+    where = axes.place(spots, walls, left=LEFT, right=RIGHT)
     for name, (at, label), (spot, anchor) in zip(points, spots, where, strict=True):
-        told = (
-            f"{label}: {wording.score(record.score(name)[0], record.unit)}, {write(points[name])}"
-        )
-        parts.append(svg.marker(name, *at, title=told))
+        score = wording.score(record.score(name)[0], record.unit)
+        parts.append(svg.marker(name, *at, title=f"{label}: {score}, {write(points[name])}"))
         parts.append(svg.text(*spot, label, f"label {name}", anchor=anchor))
-    return svg.svg(WIDTH, HEIGHT, f"{record.primary} against {title}", *parts)
+    told = f"{record.primary} against {title}"
+    return svg.svg(axes.WIDTH, axes.HEIGHT, told, *parts, css="wide")
 
 
 def learning(record: RunRecord, key: str, title: str) -> str:
-    """One value of the learning curves by epoch: every seed thin, the mean of the seeds thick."""
+    """One value of the learning curves by epoch: every seed thin, the mean of the seeds thick.
+
+    Where the first epochs would flatten all the others the frame cuts them off.
+    """
     arms = {arm: _lines(record, arm, key) for arm in ("control", "student")}
     everything = [point for lines in arms.values() for line in lines for point in line]
     if not everything:
         return ""
     x = Scale.around([p[0] for p in everything], start=LEFT, end=RIGHT, pad=0)
-    y = Scale.around([p[1] for p in everything], start=BOTTOM, end=TOP, pad=0.04)
+    y = Scale.around(_telling(everything), start=BOTTOM, end=TOP, pad=0.06)
     marks = [mark for mark in x.ticks(6) if mark == round(mark)] or [everything[0][0]]
-    levels = y.ticks(5)
-    unit = record.unit if key == "validation" else ""
     across = Axis(scale=x, ticks=marks, labels=wording.ticks(marks), title="epoch")
-    up = Axis(scale=y, ticks=levels, labels=wording.ticks(levels, unit), title=title)
-    parts = [frame(across, up)]
+    up = _up(y, title, record.unit if key == "validation" else "")
     limit = max(8, min(_LINE_POINTS, _ALL_POINTS // max(len(lines) for lines in arms.values())))
+    curves, ends = [], []
     for arm, lines in arms.items():
         for points in lines[:_MOST_LINES]:
-            parts.append(svg.path(_drawn(points, x, y, limit), f"curve thin {arm}"))
+            curves.append(svg.path(_drawn(points, x, y, limit), f"curve thin {arm}"))
     for arm, lines in arms.items():
         drawn = _drawn(mean_line(lines), x, y, _LINE_POINTS)
-        parts.append(svg.path(drawn, f"curve mean {arm}", title=f"{arm}, mean of {len(lines)}"))
-    return svg.svg(WIDTH, HEIGHT, f"{title} by epoch", *parts)
+        curves.append(svg.path(drawn, f"curve mean {arm}", title=f"{arm}, mean of {len(lines)}"))
+        ends += [svg.marker(arm, *point, radius=5) for point in drawn[-1:]]
+    body = axes.frame(across, up) + svg.window(x, y, *curves) + "".join(ends)
+    return svg.svg(axes.WIDTH, axes.HEIGHT, f"{title} by epoch", body, css="wide")
 
 
 def mean_line(lines: Sequence[Sequence[Point]]) -> list[Point]:
@@ -130,7 +120,7 @@ def _budget(x: Scale, y: Scale, limit: float | None, write: Callable[[float], st
     at, words = x(limit), f"budget {write(limit)}"
     outside = svg.rect(at, y.end, x.end - at, y.start - y.end, "outside")
     edge = svg.line((at, y.end - 8), (at, y.start), "budget")
-    wide = svg.text_width(words, 11)
+    wide = svg.text_width(words)
     spot = at + 5 if at + 5 + wide < x.end else at - 5 - wide
     return outside + edge + svg.text(spot, y.end - 2, words, "tick")
 
@@ -140,18 +130,31 @@ def _lines(record: RunRecord, arm: str, key: str) -> list[list[Point]]:
     for curve in record.items("curves"):
         if isinstance(curve, Mapping) and curve.get("arm") == arm:
             pairs = [_pair(point, key) for point in curve.get("points") or []]
-            lines.append([pair for pair in pairs if pair is not None])
+            lines.append([(pair[0], pair[1]) for pair in pairs if len(pair) == 2])
     return [line for line in lines if line]
 
 
-def _pair(point: Any, key: str) -> Point | None:
-    """A point of a curve; None where the value was not taken, so that the line goes across."""
+def _pair(point: Any, key: str) -> list[float]:
+    """Epoch and value; shorter where one was not taken, so that the line goes across."""
     if not isinstance(point, Mapping):
-        return None
-    epoch, value = as_number(point.get("epoch")), as_number(point.get(key))
-    known = epoch is not None and value is not None and svg.finite([value])
-    return (epoch, value) if known and epoch is not None and value is not None else None
+        return []
+    return svg.finite(as_number(point.get(name)) for name in ("epoch", key))
+
+
+def _telling(points: Sequence[Point]) -> list[float]:
+    """The values that the upright scale is made for: all, or those after the first fifth."""
+    values = [value for _, value in points]
+    first, last = min(p[0] for p in points), max(p[0] for p in points)
+    later = [value for epoch, value in points if epoch >= first + 0.2 * (last - first)]
+    spread, rest = max(values) - min(values), max(later) - min(later)
+    return later if last - first >= 9 and 0 < 3 * rest < spread else values
+
+
+def _up(y: Scale, title: str, unit: str) -> Axis:
+    levels = y.ticks(5)
+    return Axis(scale=y, ticks=levels, labels=wording.ticks(levels, unit), title=title)
 
 
 def _drawn(points: Sequence[Point], x: Scale, y: Scale, limit: int) -> list[Point]:
-    return [(x(a), y(b)) for a, b in svg.downsample(points, limit)]
+    # Beyond the frame a line keeps its slope for a while: the window cuts it off.
+    return [(x(a), y(b, edge=20)) for a, b in svg.downsample(points, limit)]

@@ -10,8 +10,9 @@ from understudy.report.record import RunRecord
 from understudy.report.svg import Scale
 
 MOST_CLASSES = 12
+ARMS = ("student", "control", "teacher")
 _MOST_PAIRS = 10
-_NAME = 118.0
+_TOP, _SIDE = 26.0, 350.0
 
 Table = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -23,20 +24,27 @@ def confusion_chart(record: RunRecord, model: str) -> str:
         return ""
     names = class_names(record, len(table))
     part = table[np.ix_(chosen, chosen)]
-    worst = max(float((part - np.diag(np.diag(part))).max()), 1.0)
-    left, top, box = 92.0, 24.0, 252.0 / len(chosen)
-    parts = [svg.text(left, 14, "taken for ▶", "title"), svg.text(left - 8, 14, "true ▼", "title", anchor="end")]
+    worst = _worst(record)
+    left = 8 + svg.widest((wording.short(names[i], 12) for i in chosen), least=38, most=86)
+    box = (_SIDE - left) / len(chosen)
+    parts = [
+        svg.text(left - 8, 14, "true ▼", "title", anchor="end"),
+        svg.text(left, 14, "taken for ▶", "title"),
+    ]
     for i, actual in enumerate(chosen):
-        y, middle = top + i * box, left + (i + 0.5) * box
-        label = svg.short(names[actual], 13)
+        y, label = _TOP + i * box, wording.short(names[actual], 12)
         parts.append(svg.text(left - 8, y + box / 2 + 4, label, "tick name", anchor="end"))
-        parts.append(_foot(middle, top + 252 + 14, names[actual], box))
+        parts.append(
+            _foot(left + (i + 0.5) * box, _TOP + len(chosen) * box + 15, names[actual], box)
+        )
         for j, taken in enumerate(chosen):
             told = f"{names[actual]} taken for {names[taken]}: {part[i, j]:,.0f}"
-            share = float(part[i, j]) / worst
-            parts.append(_cell(left + j * box, y, box, float(part[i, j]), share, i == j, told))
+            share = None if i == j else float(part[i, j]) / worst
+            parts.append(_cell(left + j * box, y, box, float(part[i, j]), share, told))
+    room = 22 if all(_fits(names[i], box) for i in chosen) else 62
     title = f"Confusions of the {DISPLAY[model]}"
-    return svg.svg(350, top + 252 + _foot_room(names, chosen, box), title, *parts, css=f"confusion {model}")
+    height = _TOP + len(chosen) * box + room
+    return svg.svg(_SIDE, height, title, *parts, css=f"confusion {model}")
 
 
 def confusion_changes(record: RunRecord) -> str:
@@ -51,16 +59,25 @@ def confusion_changes(record: RunRecord) -> str:
     if not pairs:
         return ""
     names = class_names(record, len(change))
+    labels = [f"{wording.short(names[a], 9)} → {wording.short(names[b], 9)}" for a, b in pairs]
+    column = svg.widest(labels, least=30, most=150)
     counts = [float(table[pair]) for pair in pairs for table in (student, control)]
-    scale = Scale.around([0.0, *counts], start=_NAME + 16, end=WIDTH - 20, pad=0.04, limits=(0, 1e99))
+    scale = Scale.around(
+        [0.0, *counts], start=column + 16, end=WIDTH - 20, pad=0.04, limits=(0, 1e99)
+    )
     marks = [mark for mark in scale.ticks(6) if mark == round(mark)]
-    height = 40.0 + 24 * len(pairs)
+    bottom = 40.0 + 24 * len(pairs)
     axis = Axis(scale=scale, ticks=marks, labels=wording.ticks(marks), title="")
-    parts = [ruler(axis, top=26, bottom=height)]
-    for index, pair in enumerate(pairs):
-        parts.append(_change(names, pair, float(control[pair]), float(student[pair]), scale, 50.0 + 24 * index))
-    parts.append(svg.text(WIDTH - 14, height + 20, "rows", "title", anchor="end"))
-    return svg.svg(WIDTH, height + 28, "The confusions that changed most", *parts)
+    parts = [ruler(axis, top=26, bottom=bottom)]
+    for index, (pair, label) in enumerate(zip(pairs, labels, strict=True)):
+        y = 50.0 + 24 * index
+        told = f"{names[pair[0]]} taken for {names[pair[1]]}"
+        parts.append(svg.text(column, y + 4, label, "tick name", anchor="end"))
+        parts.append(_change(told, float(control[pair]), float(student[pair]), scale, y))
+    parts.append(svg.text(scale.start, bottom + 20, "◀ fewer mistakes", "title"))
+    parts.append(svg.text(WIDTH - 14, bottom + 20, "rows", "title", anchor="end"))
+    title = "The confusions that changed most"
+    return svg.svg(WIDTH, bottom + 28, title, *parts, css="wide")
 
 
 def confusion_table(record: RunRecord, model: str) -> Table | None:
@@ -73,22 +90,19 @@ def confusion_table(record: RunRecord, model: str) -> Table | None:
 
 def shown_classes(record: RunRecord) -> list[int]:
     """The classes that are drawn: all of a few, else those in the biggest confusions."""
-    tables = [confusion_table(record, name) for name in ("student", "control", "teacher")]
-    known = [table for table in tables if table is not None]
-    if not known:
+    tables = _mistakes(record)
+    if not tables:
         return []
-    wrong = sum((t for t in known if t.shape == known[0].shape), np.zeros_like(known[0]))
+    wrong = np.sum([table for table in tables if table.shape == tables[0].shape], axis=0)
     if len(wrong) <= MOST_CLASSES:
         return list(range(len(wrong)))
-    np.fill_diagonal(wrong, 0)
     chosen: list[int] = []
     for flat in np.argsort(-wrong, axis=None, kind="stable"):
-        for index in divmod(int(flat), len(wrong)):
-            if index not in chosen and len(chosen) < MOST_CLASSES:
-                chosen.append(index)
-        if len(chosen) == MOST_CLASSES:
+        pair = divmod(int(flat), len(wrong))
+        chosen += [index for index in dict.fromkeys(pair) if index not in chosen]
+        if len(chosen) >= MOST_CLASSES:
             break
-    return sorted(chosen)
+    return sorted(chosen[:MOST_CLASSES])
 
 
 def class_names(record: RunRecord, count: int) -> list[str]:
@@ -97,39 +111,48 @@ def class_names(record: RunRecord, count: int) -> list[str]:
     return names if len(names) == count else [str(index) for index in range(count)]
 
 
-def _cell(
-    x: float, y: float, box: float, value: float, share: float, right: bool, told: str
-) -> str:
-    if right:
-        mark = svg.rect(x + 1, y + 1, box - 2, box - 2, "right")
+def _mistakes(record: RunRecord) -> list[Table]:
+    """The tables of all models, without what was right."""
+    known = [confusion_table(record, name) for name in ARMS]
+    return [table - np.diag(np.diag(table)) for table in known if table is not None]
+
+
+def _worst(record: RunRecord) -> float:
+    """The biggest confusion of any model: one shade means the same number in every panel."""
+    return max([1.0, *(float(table.max()) for table in _mistakes(record))])
+
+
+def _cell(x: float, y: float, box: float, value: float, share: float | None, told: str) -> str:
+    """One count; `share` is how dark a mistake is, None where the row was right."""
+    place = (x + 1, y + 1, box - 2, box - 2)
+    if share is None:
+        mark = svg.rect(*place, "right")
     else:
-        strength = 0 if value == 0 else 0.12 + 0.88 * share
-        mark = svg.rect(x + 1, y + 1, box - 2, box - 2, "wrong", style=f"fill-opacity:{strength:.2f}")
-    words = "" if value == 0 else f"{value:.0f}"
-    css = "tick strong" if share > 0.55 and not right else "tick cell"
-    fits = svg.text_width(words, 11) <= box
-    label = svg.text(x + box / 2, y + box / 2 + 4, words, css, anchor="middle") if fits else ""
+        strength = 0.14 + 0.86 * share if value else 0.0
+        mark = svg.rect(*place, "wrong", style=f"fill-opacity:{strength:.2f}")
+    words = f"{value:.0f}" if value and len(f"{value:.0f}") * 6.6 <= box else ""
+    css = "tick strong" if share is not None and share > 0.55 else "tick cell"
+    label = svg.text(x + box / 2, y + box / 2 + 4, words, css, anchor="middle") if words else ""
     return svg.group("", mark, label, title=told)
 
 
+def _fits(name: str, box: float) -> bool:
+    return svg.text_width(name, 11) <= box
+
+
 def _foot(x: float, y: float, name: str, box: float) -> str:
-    if svg.text_width(name, 11) <= box:
+    if _fits(name, box):
         return svg.text(x, y, name, "tick name", anchor="middle")
-    at = f"{svg.n(x + 4)} {svg.n(y - 6)}"
-    words = svg.text(0, 0, svg.short(name, 9), "tick name", anchor="end")
-    return f'<g transform="translate({at}) rotate(-45)">{words}</g>'
+    words = svg.text(0, 0, wording.short(name, 10), "tick name", anchor="end")
+    return f'<g transform="translate({svg.n(x + 4)} {svg.n(y - 6)}) rotate(-45)">{words}</g>'
 
 
-def _foot_room(names: list[str], chosen: list[int], box: float) -> float:
-    return 20 if all(svg.text_width(names[i], 11) <= box for i in chosen) else 56
-
-
-def _change(
-    names: list[str], pair: tuple[int, int], before: float, now: float, scale: Scale, y: float
-) -> str:
-    actual, taken = (names[index] for index in pair)
-    told = f"{actual} taken for {taken}: control {before:,.0f}, student {now:,.0f}"
-    label = svg.text(_NAME, y + 4, f"{svg.short(actual, 8)} → {svg.short(taken, 8)}", "tick name", anchor="end")
-    way = svg.line((scale(before), y), (scale(now), y), f"way {'student' if now < before else 'control'}")
-    ends = svg.marker("control", scale(before), y, radius=5) + svg.marker("student", scale(now), y, radius=5)
-    return svg.group("", label, way, ends, title=told)
+def _change(told: str, before: float, now: float, scale: Scale, y: float) -> str:
+    better = "student" if now < before else "control"
+    return svg.group(
+        "",
+        svg.line((scale(before), y), (scale(now), y), f"way {better}"),
+        svg.marker("control", scale(before), y, radius=5),
+        svg.marker("student", scale(now), y, radius=5),
+        title=f"{told}: control {before:,.0f}, student {now:,.0f}",
+    )

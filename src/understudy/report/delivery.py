@@ -1,9 +1,8 @@
 """What to deploy and whether it fits: the exported files and the checks of the budget."""
 
 from collections.abc import Callable, Mapping
-from html import escape
 
-from understudy.report import svg, wording
+from understudy.report import wording
 from understudy.report.record import RunRecord, as_number
 
 _MOST_CHECKS = 12
@@ -24,7 +23,7 @@ def _files(record: RunRecord) -> str:
     if not any(rows):
         return ""
     seed = record.get("deployed", "seed")
-    which = "" if seed is None else f" from seed {_cut(seed, 20)}"
+    which = "" if seed is None else f" from seed {wording.cut(seed, 20)}"
     head = f'<h2>Files to deploy <span class="quiet">{which}</span></h2>'
     return f'{head}<ul class="files">{"".join(rows)}</ul>'
 
@@ -40,7 +39,7 @@ def _file(record: RunRecord, key: str, name: str, score: str, model: str) -> str
     facts = " · ".join(fact for fact in known if fact != wording.MISSING)
     return (
         f'<li><p><b>{name}</b> <span class="at quiet">{facts}</span></p>'
-        f"<code>{_cut(file, 400)}</code></li>"
+        f"<code>{wording.cut(file, 400)}</code></li>"
     )
 
 
@@ -59,7 +58,7 @@ def _check(check: Mapping[str, object]) -> str:
     sign, tone = ("✓", "yes") if met is True else ("✗", "no") if met is False else ("?", "open")
     words = f'{write(measured)} <span class="quiet">/ {write(limit)}</span>'
     return (
-        f'<li class="{tone}"><p><span class="sign">{sign}</span> {_cut(name.replace("_", " "), 60)} '
+        f'<li class="{tone}"><p><span class="sign">{sign}</span> {wording.cut(name.replace("_ms", "").replace("_", " "), 60)} '
         f'<span class="at">{words}</span></p>{_bar(name, measured, limit)}</li>'
     )
 
@@ -68,13 +67,12 @@ def _bar(name: str, measured: float | None, limit: float | None) -> str:
     if limit is None or measured is None or limit <= 0 or measured < 0:
         return ""
     whole = 1.12 * max(limit, measured)
-    parts = (
-        svg.rect(0, 4, 400, 6, "track"),
-        svg.rect(0, 4, 400 * measured / whole, 6, "share"),
-        svg.line((400 * limit / whole, 0), (400 * limit / whole, 14), "limit"),
+    told = f"{_writer(name)(measured)} of {_writer(name)(limit)}"
+    return (
+        f'<div class="meter" role="img" aria-label="{wording.cut(told, 80)}">'
+        f'<i style="width:{100 * measured / whole:.1f}%"></i>'
+        f'<b style="left:{100 * limit / whole:.1f}%"></b></div>'
     )
-    write = _writer(name)
-    return svg.svg(400, 14, f"{name}: {write(measured)} of {write(limit)}", *parts, css="check")
 
 
 def _writer(name: str) -> Callable[[float | None], str]:
@@ -92,7 +90,3 @@ def _share(value: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return wording.score(value)
-
-
-def _cut(value: object, letters: int) -> str:
-    return escape(svg.short(str(value), letters))

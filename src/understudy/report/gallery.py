@@ -27,7 +27,12 @@ def png_data_uri(image: Array, *, scale: int = 1, longest: int = 96) -> str:
         ValueError: it is not such an image.
     """
     pixels = image[:, :, None] if image.ndim == 2 else image
-    if pixels.ndim != 3 or pixels.shape[2] not in _COLOUR or pixels.dtype != np.uint8 or not pixels.size:
+    if (
+        pixels.ndim != 3
+        or pixels.shape[2] not in _COLOUR
+        or pixels.dtype != np.uint8
+        or not pixels.size
+    ):
         raise ValueError(
             "an image must be uint8 [height, width] or [height, width, 1 to 4 channels], not empty, "
             f"but got {image.dtype} {list(image.shape)}: scale it to 0..255 and move its channels last"
@@ -70,11 +75,19 @@ def choose_rows(
     if control is not None:
         ours, theirs = student.argmax(axis=1) == truth, control.argmax(axis=1) == truth
         taken = control.argmax(axis=1)
-        for position in _spread(ours & ~theirs, _sure(student, truth) - _sure(control, truth), truth)[:quarter]:
-            chosen[position] = f"the student is right where the control says {names[taken[position]]}"
+        for position in _spread(
+            ours & ~theirs, _sure(student, truth) - _sure(control, truth), truth
+        )[:quarter]:
+            chosen[position] = (
+                f"the student is right where the control says {names[taken[position]]}"
+            )
         taken = student.argmax(axis=1)
-        for position in _spread(theirs & ~ours, _sure(control, truth) - _sure(student, truth), truth)[:quarter]:
-            chosen[position] = f"the control is right where the student says {names[taken[position]]}"
+        for position in _spread(
+            theirs & ~ours, _sure(control, truth) - _sure(student, truth), truth
+        )[:quarter]:
+            chosen[position] = (
+                f"the control is right where the student says {names[taken[position]]}"
+            )
     telling = _spread(top == truth, _entropy_off_top(teacher_probabilities), truth)
     second = np.argsort(-teacher_probabilities, axis=1, kind="stable")[:, 1]
     soft = [position for position in telling if position not in chosen][: count - len(chosen)]
@@ -117,8 +130,13 @@ def _shrunk(pixels: Array, longest: int) -> Array:
         return pixels
     # The last block may be cut: its mean is over what there is of it.
     rows, columns = (np.arange(0, side, block) for side in pixels.shape[:2])
-    sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.float64), rows, axis=0), columns, axis=1)
-    tall, wide = (np.diff([*starts, side]) for starts, side in zip((rows, columns), pixels.shape[:2], strict=True))
+    sums = np.add.reduceat(
+        np.add.reduceat(pixels.astype(np.float64), rows, axis=0), columns, axis=1
+    )
+    tall, wide = (
+        np.diff([*starts, side])
+        for starts, side in zip((rows, columns), pixels.shape[:2], strict=True)
+    )
     return np.asarray(np.rint(sums / (tall[:, None] * wide[None, :])[:, :, None]), dtype=np.uint8)
 
 
@@ -133,4 +151,9 @@ def _png(pixels: Array) -> bytes:
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )

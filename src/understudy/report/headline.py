@@ -14,10 +14,12 @@ def headline(record: RunRecord) -> str:
     """The verdict as one huge word, the sentence that goes with it, and its two figures."""
     word = str(record.get("verdict", "word") or "NO VERDICT")
     tone = word.lower().replace(" ", "-") if word in _VERDICTS else "no-difference"
-    name = svg.short(str(record.get("name") or "run"), 80)
+    name = wording.short(str(record.get("name") or "run"), 80)
     when = str(record.get("created") or "")[:16].replace("T", " ")
     sentence = record.get("verdict", "sentence") or "This run has no verdict."
-    notes = "".join(f"<li>{_cut(note, 400)}</li>" for note in record.items("verdict", "notes")[:12])
+    notes = "".join(
+        f"<li>{wording.cut(note, 400)}</li>" for note in record.items("verdict", "notes")[:12]
+    )
     figures = effect_chart(record), gap_chart(record)
     captions = (_effect_caption(record), "The way from the control to the teacher.")
     drawn = "".join(
@@ -29,7 +31,7 @@ def headline(record: RunRecord) -> str:
         f'<header class="hero {tone}"><div class="said"><p class="eyebrow">{escape(name)}'
         f'<span class="quiet"> {escape(when)}</span></p>'
         f'<h1><span class="sign" aria-hidden="true">{_VERDICTS.get(word, "·")}</span> '
-        f'{_cut(word, 40)}</h1><p class="sentence">{_cut(sentence, 1200)}</p>'
+        f'{wording.cut(word, 40)}</h1><p class="sentence">{wording.cut(sentence, 1200)}</p>'
         f"{_chips(record)}{_wrap('ul', 'notes', notes)}</div>{_wrap('div', 'proof', drawn)}</header>"
     )
 
@@ -53,7 +55,7 @@ def _wrap(tag: str, css: str, content: str) -> str:
 def _effect_caption(record: RunRecord) -> str:
     seeds, rows = record.number("verdict", "seeds"), record.number("verdict", "rows")
     margin = record.number("verdict", "margin")
-    words = ["Student minus control"]
+    words = ["How much better than the control"]
     if seeds:
         words.append(f"over {wording.count(seeds)} seed{'s' if seeds != 1 else ''}")
     if rows:
@@ -79,7 +81,7 @@ def _chips(record: RunRecord) -> str:
     warnings = len(record.items("warnings"))
     if warnings:
         many = f"{warnings} warning{'s' if warnings != 1 else ''}"
-        chips.append(f'<li class="chip no"><a href="#warnings">! {many}</a></li>')
+        chips.append(f'<li class="chip open"><a href="#warnings">! {many}</a></li>')
     return f'<ul class="chips">{"".join(chips)}</ul>' if chips else ""
 
 
@@ -102,7 +104,9 @@ def _size(record: RunRecord) -> tuple[str, str, str]:
             big, _, what = words.partition(" ")
             noun = " parameters" if key == "parameters" else ""
             small = f"{write(ours)}{noun}, teacher {write(theirs)}"
-            return (big, what, small) if "teacher" not in what else ("1×", "the teacher's size", small)
+            return (
+                (big, what, small) if "teacher" not in what else ("1×", "the teacher's size", small)
+            )
     return "", "", ""
 
 
@@ -134,8 +138,8 @@ def _gap(record: RunRecord) -> tuple[str, str, str]:
     closed = record.number("verdict", "gap_closed")
     if closed is None:
         return "", "", ""
-    return wording.score(closed, "share", decimals=0), "of the gap closed", "from the control to the teacher"
-
-
-def _cut(value: object, letters: int) -> str:
-    return escape(svg.short(str(value), letters))
+    return (
+        wording.score(closed, "share", decimals=0),
+        "of the gap closed",
+        "from the control to the teacher",
+    )

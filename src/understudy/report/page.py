@@ -1,32 +1,29 @@
 """The page of a run: one HTML file that needs nothing else, and that fetches nothing.
 
 It is looked at rather than read: the verdict first, then what it rests on. It holds no script, and
-its content security policy forbids all that the page could be made to load.
+its content security policy forbids whatever a page can be made to load.
 """
 
-import json
-import re
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
-from typing import Any
 
 from understudy.folders import write_atomic
-from understudy.report import svg, wording
-from understudy.report.calibration import reliability_chart, scatter_chart
-from understudy.report.cards import ARMS, card
-from understudy.report.charts import learning, trade_off
-from understudy.report.confusion import confusion_changes, confusion_chart, shown_classes
+from understudy.report import wording
+from understudy.report.cards import ARMS, card, letters
 from understudy.report.delivery import delivery
 from understudy.report.headline import headline, tiles
+from understudy.report.ledger import ledger
 from understudy.report.record import RunRecord
-from understudy.report.slices import slice_chart
+from understudy.report.sections import evidence, section
 from understudy.report.style import CSS
-from understudy.report.tables import legend, side_by_side, timings
+from understudy.report.tables import legend
 
 MOST_BYTES = 1_500_000
 _MOST_CARDS = 24
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'"
+)
 
 
 def write_report(record: RunRecord, path: str | Path) -> None:
@@ -40,15 +37,18 @@ def write_report(record: RunRecord, path: str | Path) -> None:
 
 def render(record: RunRecord) -> str:
     """The page as one string of HTML, under 1.5 MB: the gallery gives way if there is too much."""
-    before = headline(record) + tiles(record) + delivery(record) + _evidence(record)
-    after = _ledger(record)
-    room = MOST_BYTES - len((CSS + before + after).encode()) - 8000
-    return _document(record, before + _gallery(record, room) + after)
+    before = headline(record) + tiles(record) + delivery(record) + evidence(record)
+    after = ledger(record)
+    # 4 kB hold the head and the frame of the gallery.
+    room = MOST_BYTES - _bytes(CSS + before + after) - 4000
+    page = _document(record, before + _gallery(record, room) + after)
+    # Half a surrogate pair in somebody's class name must not keep the page from being written.
+    return page.encode(errors="replace").decode()
 
 
 def _document(record: RunRecord, body: str) -> str:
-    name = escape(svg.short(str(record.get("name") or "run"), 80))
-    word = escape(svg.short(str(record.get("verdict", "word") or "no verdict"), 40))
+    name = wording.cut(record.get("name") or "run", 80)
+    word = wording.cut(record.get("verdict", "word") or "no verdict", 40)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -57,3 +57,29 @@ def _document(record: RunRecord, body: str) -> str:
         f"<title>{word} · {name} · Understudy</title><style>{CSS}</style></head>"
         f"<body><main>{body}</main></body></html>\n"
     )
+
+
+def _gallery(record: RunRecord, room: int) -> str:
+    rows = [row for row in record.items("gallery") if isinstance(row, Mapping)]
+    cards: list[str] = []
+    for row in rows[:_MOST_CARDS]:
+        drawn = card(record, row)
+        if _bytes(drawn) <= room:
+            room -= _bytes(drawn)
+            cards.append(drawn)
+    if not cards:
+        return ""
+    arms = [arm for arm in ARMS if any(isinstance(row.get(arm), list) for row in rows)]
+    left = len(rows) - len(cards)
+    rest = f'<p class="lead">{left} more in run.json.</p>' if left else ""
+    # Short class names leave room for two cards beside each other on a telephone.
+    css = "gallery tight" if letters(record) <= 4 else "gallery"
+    return section(
+        "Rows worth looking at",
+        "What the teacher says beside its first choice is what the student can learn from it.",
+        f'<div class="keys">{legend(*arms)}</div><ul class="{css}">{"".join(cards)}</ul>{rest}',
+    )
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode(errors="replace"))

@@ -19,7 +19,7 @@ _VERDICT = ("word", "effect", "low", "high", "gap_closed", "within_budget")
 _FILES = ("onnx", "onnx_int8", "report", "run")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """Everything that a run found, as plain JSON data of format 1.
 

@@ -11,7 +11,7 @@ CSS = """
   --teacher: #4d5966; --student: #0069b4; --control: #d05300; --int8: #9b3f8f;
   --good: #00724f; --bad: #b3261e; --open: #855b00; --flat: #4d5966; --band: #8792a026;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #0f1215; --card: #171b20; --ink: #eaedf0; --soft: #9ba6b2; --rule: #2b323a;
     --grid: #232930; --teacher: #b5bfca; --student: #5db5f5; --control: #f2934f; --int8: #dd92d0;
@@ -32,6 +32,7 @@ ul, ol { list-style: none; }
 a { color: inherit; }
 code { font-family: ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, monospace; }
 svg { display: block; max-width: 100%; height: auto; overflow: visible; }
+svg.window { overflow: hidden; }
 small { font-size: inherit; }
 .quiet { color: var(--soft); font-weight: 400; }
 .teacher { --c: var(--teacher); } .student { --c: var(--student); }
@@ -53,8 +54,7 @@ h1 .sign { font-size: .62em; vertical-align: .16em; letter-spacing: 0; }
 .yes { --c: var(--good); } .no { --c: var(--bad); } .open { --c: var(--open); }
 .chip a { text-decoration: none; }
 .notes { margin-top: 16px; color: var(--soft); font-size: .92rem; }
-.notes li { padding-left: 1.1em; text-indent: -1.1em; overflow-wrap: anywhere; }
-.notes li::before { content: "· "; padding-right: .45em; }
+.notes li { overflow-wrap: anywhere; margin-top: 4px; }
 .proof { display: grid; gap: 14px; }
 .proof svg { width: 100%; }
 
@@ -76,7 +76,9 @@ h1 .sign { font-size: .62em; vertical-align: .16em; letter-spacing: 0; }
 .files code { display: block; padding: 7px 10px; border-radius: 8px; background: var(--grid);
   font-size: .85rem; overflow-wrap: anywhere; }
 .checks { display: grid; gap: 8px; }
-.checks svg { width: 100%; height: 14px; }
+.meter { position: relative; height: 6px; border-radius: 3px; background: var(--grid); margin: 4px 0; }
+.meter i { display: block; height: 100%; border-radius: 3px; background: var(--c, var(--soft)); }
+.meter b { position: absolute; top: -4px; height: 14px; border-left: 2.5px solid var(--ink); }
 .checks .sign { color: var(--c); font-weight: 700; }
 
 main > section { margin-top: 56px; }
@@ -96,13 +98,15 @@ figcaption { color: var(--soft); font-size: .85rem; line-height: 1.4; margin-top
 
 table { border-collapse: collapse; width: 100%; }
 table[role] { margin-top: 18px; background: var(--card); border: 1px solid var(--rule);
-  border-radius: 14px; border-spacing: 0; border-collapse: separate; overflow: hidden; }
+  border-radius: 14px; border-spacing: 0; border-collapse: separate; overflow: hidden;
+  table-layout: fixed; }
+thead td { width: 26%; }
 th, td { text-align: right; padding: 9px 18px; vertical-align: baseline; }
 table[role] tbody th { text-align: left; font-weight: 500; color: var(--soft); }
 table[role] tbody tr > * { border-top: 1px solid var(--grid); }
 thead th { font-size: 1.02rem; white-space: nowrap; }
 td.student, th.student { background: color-mix(in srgb, var(--student) 7%, transparent); }
-.number { display: block; font-weight: 600; }
+.number { display: block; font-weight: 600; overflow-wrap: anywhere; }
 td small { display: block; color: var(--soft); font-size: .8rem; line-height: 1.3; }
 tbody tr:first-child .number { font-size: 1.2rem; }
 table.plain { font-size: .88rem; max-width: 560px; }
@@ -120,9 +124,8 @@ svg .true { font-weight: 800; }
 .ideal { stroke: var(--soft); stroke-width: 1.2; stroke-dasharray: 2 4; }
 .mark { fill: var(--c); stroke: var(--card); stroke-width: 1.5; }
 .whisker { stroke: var(--c); stroke-width: 2.5; stroke-linecap: round; opacity: .75; }
-.budget, .limit { stroke: var(--ink); stroke-width: 1.5; stroke-dasharray: 5 3; }
-.limit { stroke-dasharray: none; stroke-width: 2.5; }
-.outside { fill: var(--band); }
+.budget { stroke: var(--ink); stroke-width: 1.5; stroke-dasharray: 5 3; }
+.outside { fill: var(--band); opacity: .55; }
 .curve { fill: none; stroke: var(--c); stroke-linejoin: round; stroke-linecap: round; }
 .curve.thin { stroke-width: 1; opacity: .38; }
 .curve.mean { stroke-width: 2.8; }
@@ -147,6 +150,7 @@ rect.way { stroke: none; }
 
 .gallery { display: grid; gap: 14px; margin-top: 14px;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); }
+.gallery.tight { grid-template-columns: repeat(auto-fill, minmax(min(100%, 196px), 1fr)); }
 .card { padding: 14px; min-width: 0; break-inside: avoid; }
 .card > svg { width: 100%; margin-top: 10px; }
 .card .row { display: flex; gap: 12px; align-items: flex-start; }
@@ -187,7 +191,14 @@ footer { margin-top: 48px; color: var(--soft); font-size: .85rem; overflow-wrap:
   table[role] td, table[role] thead th { padding: 3px 8px 7px; font-size: .9rem; min-width: 0; }
   thead th { font-size: .85rem; white-space: normal; }
   tbody tr:first-child .number { font-size: 1rem; }
-  td small { font-size: .72rem; }
+  td small { font-size: .7rem; letter-spacing: -.02em; }
+  svg.wide text { font-size: 13.5px; }
+  svg.wide .tick, svg.wide .title { font-size: 13px; } svg.wide .value { font-size: 18px; }
+  svg.small text { font-size: 15px; }
+  .gallery { gap: 10px; }
+  .gallery.tight { grid-template-columns: 1fr 1fr; }
+  .gallery.tight .card { padding: 10px; } .gallery.tight .card .row { display: block; }
+  .gallery.tight .words { margin-top: 6px; }
 }
 @media print {
   :root { color-scheme: light; }

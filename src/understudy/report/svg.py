@@ -65,9 +65,10 @@ class Scale:
             low, high = low - flat, low + flat
         return cls(low=low, high=high, start=start, end=end)
 
-    def __call__(self, value: float) -> float:
+    def __call__(self, value: float, *, edge: float = 0.0) -> float:
+        """The position; `edge` lets it go so many lengths of the scale beyond its ends."""
         low, high = self._inner(self.low), self._inner(self.high)
-        share = min(1.0, max(0.0, (self._inner(value) - low) / (high - low)))
+        share = min(1.0 + edge, max(-edge, (self._inner(value) - low) / (high - low)))
         return self.start + share * (self.end - self.start)
 
     def ticks(self, count: int = 5) -> list[float]:
@@ -110,6 +111,16 @@ def svg(width: float, height: float, title: str, *parts: str, css: str = "") -> 
     return (
         f'<svg role="img"{kind} viewBox="0 0 {n(width)} {n(height)}" width="{n(width)}" '
         f'height="{n(height)}"><title>{escape(title)}</title>{"".join(parts)}</svg>'
+    )
+
+
+def window(x: Scale, y: Scale, *parts: str) -> str:
+    """Marks that are cut off at the frame of two scales."""
+    left, top, width, height = x.start, y.end, x.end - x.start, y.start - y.end
+    box = f"{n(left)} {n(top)} {n(width)} {n(height)}"
+    return (
+        f'<svg class="window" x="{n(left)}" y="{n(top)}" width="{n(width)}" height="{n(height)}" '
+        f'viewBox="{box}">{"".join(parts)}</svg>'
     )
 
 
@@ -166,14 +177,14 @@ def marker(model: str, x: float, y: float, *, radius: float = 6, title: str = ""
     return group(f"mark {model}", shape, title=title)
 
 
-def text_width(content: str, size: float = 12) -> float:
-    """About how many pixels wide the words are."""
+def text_width(content: str, size: float = 13) -> float:
+    """About how many pixels wide the words are, at the size that narrow screens get."""
     return len(content) * size * LETTER
 
 
-def short(content: str, letters: int) -> str:
-    """The words, cut with an ellipsis where they are longer than so many letters."""
-    return content if len(content) <= letters else content[: max(letters - 1, 1)].rstrip() + "…"
+def widest(names: Iterable[str], *, least: float, most: float) -> float:
+    """How wide a column is for these names, within bounds."""
+    return min(max([least, *(text_width(name) for name in names)]), most)
 
 
 def downsample(points: Sequence[Point], limit: int) -> list[Point]:

@@ -9,7 +9,17 @@ from understudy.report.record import RunRecord, as_number
 
 _MOST_SCORES = 24
 # Scores that are shares of rows whatever the primary one is.
-_SHARES = ("accuracy", "agreement", "precision", "recall", "f1", "top_", "top1", "top5")
+_SHARES = (
+    "accuracy",
+    "agreement",
+    "calibration_error",
+    "precision",
+    "recall",
+    "f1",
+    "top_",
+    "top1",
+    "top5",
+)
 
 Cell = tuple[str, str]
 
@@ -40,19 +50,25 @@ def timings(record: RunRecord) -> str:
             if isinstance(entry, Mapping):
                 values = (as_number(entry.get(k)) for k in ("batch", "threads"))
                 times = (as_number(entry.get(k)) for k in ("median_ms", "p95_ms"))
-                cells = [wording.count(v) for v in values] + [wording.milliseconds(v) for v in times]
+                cells = [wording.count(v) for v in values] + [
+                    wording.milliseconds(v) for v in times
+                ]
                 data = "".join(f"<td>{cell}</td>" for cell in cells)
                 rows.append(f'<tr><th scope="row">{DISPLAY[name]}</th>{data}</tr>')
     if not rows:
         return ""
     heads = ("model", "batch", "threads", "median", "95th percentile")
     head = "".join(f'<th scope="col">{word}</th>' for word in heads)
-    return f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return (
+        f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    )
 
 
 def legend(*models: str) -> str:
     """Each model's mark and name, in its colour."""
-    return "".join(f'<span class="key {name}">{_sign(name)} {DISPLAY[name]}</span>' for name in models)
+    return "".join(
+        f'<span class="key {name}">{_sign(name)} {DISPLAY[name]}</span>' for name in models
+    )
 
 
 def _sign(name: str) -> str:
@@ -62,10 +78,12 @@ def _sign(name: str) -> str:
 def _row(record: RunRecord, name: str, cells: Mapping[str, Cell]) -> str:
     data = "".join(
         f'<td role="cell" class="{model}"><span class="number">{escape(value)}</span>'
-        f'{f"<small>{escape(small)}</small>" if small else ""}</td>'
-        for model, (value, small) in ((m, cells.get(m, (wording.MISSING, ""))) for m in record.models)
+        f"{f'<small>{escape(small)}</small>' if small else ''}</td>"
+        for model, (value, small) in (
+            (m, cells.get(m, (wording.MISSING, ""))) for m in record.models
+        )
     )
-    return f'<tr role="row"><th role="rowheader" scope="row">{escape(svg.short(name, 40))}</th>{data}</tr>'
+    return f'<tr role="row"><th role="rowheader" scope="row">{escape(wording.short(name, 40))}</th>{data}</tr>'
 
 
 def _scores(record: RunRecord) -> list[tuple[str, dict[str, Cell]]]:
@@ -74,18 +92,26 @@ def _scores(record: RunRecord) -> list[tuple[str, dict[str, Cell]]]:
     for model in record.models:
         scores = record.get("models", model, "scores")
         names += [str(name) for name in scores] if isinstance(scores, Mapping) else []
-    rows = []
-    for name in list(dict.fromkeys(names))[:_MOST_SCORES]:
-        cells, higher = {}, None
-        for model in record.models:
-            keys = ("models", model, "scores", name)
-            value, low, high = (record.number(*keys, end) for end in ("value", "low", "high"))
-            unit = _unit(record, name)
-            cells[model] = (wording.score(value, unit), wording.interval(low, high, unit))
-            higher = record.get(*keys, "higher_is_better") if higher is None else higher
-        arrow = {True: " ↑", False: " ↓"}.get(higher, "") if isinstance(higher, bool) else ""
-        rows.append((name.replace("_", " ") + arrow, cells))
-    return rows
+    return [_score(record, name) for name in list(dict.fromkeys(names))[:_MOST_SCORES]]
+
+
+def _score(record: RunRecord, name: str) -> tuple[str, dict[str, Cell]]:
+    known = {
+        model: [
+            record.number("models", model, "scores", name, key) for key in ("value", "low", "high")
+        ]
+        for model in record.models
+    }
+    write = wording.aligned([v for ends in known.values() for v in ends], _unit(record, name))
+    cells = {}
+    for model, (value, low, high) in known.items():
+        reach = "" if low is None or high is None else f"[{write(low)}, {write(high)}]"
+        cells[model] = (write(value), reach.replace("%", ""))
+    directions = [
+        record.get("models", m, "scores", name, "higher_is_better") for m in record.models
+    ]
+    arrow = " ↑" if True in directions else " ↓" if False in directions else ""
+    return name.replace("_", " ") + arrow, cells
 
 
 def _unit(record: RunRecord, name: str) -> str:
@@ -113,11 +139,16 @@ def _costs(record: RunRecord) -> list[tuple[str, dict[str, Cell]]]:
             continue
         base = values.get("teacher")
         cells = {
-            model: (write(value), wording.ratio(base, value, less, more) if less and model != "teacher" else "")
+            model: (
+                write(value),
+                wording.ratio(base, value, less, more) if less and model != "teacher" else "",
+            )
             for model, value in values.items()
         }
         rows.append((name, cells))
     runtimes = {m: record.get("models", m, "runtime") for m in record.models}
     if any(runtimes.values()):
-        rows.append(("measured in", {m: (svg.short(str(r), 20), "") for m, r in runtimes.items() if r}))
+        rows.append(
+            ("measured in", {m: (wording.short(str(r), 20), "") for m, r in runtimes.items() if r})
+        )
     return rows

@@ -1,7 +1,9 @@
-"""How numbers are written for people: few digits, one unit, a real minus sign."""
+"""How things are written for people: few digits, one unit, a real minus sign, no endless names."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
 
 MISSING = "–"
 TIMES = "×"
@@ -18,7 +20,8 @@ def difference(value: float | None, unit: str = "") -> str:
     """A signed difference of two scores; of two shares, in percentage points."""
     if value is None:
         return MISSING
-    text = f"{_fixed(100 * value, 2)} points" if unit == "share" else significant(value)
+    text = f"{_fixed(100 * value, 2)} points" if unit == "share" else f"{significant(value)} {unit}"
+    text = text.rstrip()
     return text if text.startswith("−") else f"+{text}"
 
 
@@ -39,6 +42,15 @@ def significant(value: float, digits: int = 4) -> str:
     if not 1e-4 <= size < 1e6:
         return f"{value:.{digits - 2}e}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
     return _fixed(value, max(0, digits - 1 - math.floor(math.log10(size))))
+
+
+def aligned(values: Sequence[float | None], unit: str = "") -> Callable[[float | None], str]:
+    """A writer that gives all of these values, and their like, the same number of decimals."""
+    top = max((abs(value) for value in values if value is not None), default=0.0)
+    if unit == "share" or not 1e-3 <= top < 1e6:
+        return lambda value: score(value, unit)
+    decimals = max(0, 3 - math.floor(math.log10(top)))
+    return lambda value: MISSING if value is None else _fixed(value, decimals)
 
 
 def count(value: float | None) -> str:
@@ -103,6 +115,16 @@ def ticks(values: Sequence[float], unit: str = "") -> list[str]:
     return [_fixed(value, decimals) + ("%" if unit == "share" else "") for value in scaled]
 
 
+def short(content: str, letters: int) -> str:
+    """The words, cut with an ellipsis where they are longer than so many letters."""
+    return content if len(content) <= letters else content[: max(letters - 1, 1)].rstrip() + "…"
+
+
+def cut(value: Any, letters: int) -> str:
+    """Anything as short words that are safe inside HTML."""
+    return escape(short(str(value), letters))
+
+
 def _times(value: float) -> str:
     if value < 10:
         return f"{value:.1f}{TIMES}" if value >= 1.05 else f"{value:.2f}{TIMES}"
@@ -117,7 +139,9 @@ def _scaled(value: float, base: float, units: Sequence[str]) -> str:
     digits = 0 if abs(value) >= 99.95 or (power == 0 and value == int(value)) else 1
     if abs(value) < 9.95 and not (power == 0 and value == int(value)):
         digits = 2
-    return f"{_fixed(value, digits)} {units[power]}".rstrip()
+    text = _fixed(value, digits)
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{text} {units[power]}".rstrip()
 
 
 def _fixed(value: float, decimals: int) -> str:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from understudy.evaluate.fidelity import agreement_score, divergence_score
 from understudy.evaluate.quality import Score, classification_scores
 from understudy.losses import hard_label
 
@@ -37,6 +38,10 @@ class Classification:
     def scores(self) -> tuple[Score, ...]:
         """How answers are scored; the first is the primary one."""
         return classification_scores(self.width)
+
+    def fidelity(self, teacher: NDArray[Any]) -> tuple[Score, ...]:
+        """Likeness to a teacher's answers: how often the same class, and how far apart."""
+        return (agreement_score(teacher), divergence_score(teacher))
 
     def hard_loss(
         self, output: Float[Tensor, " batch classes"], labels: Int64[Tensor, " batch"]

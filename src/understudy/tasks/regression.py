@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from understudy.evaluate.fidelity import regression_agreement
 from understudy.evaluate.quality import Score, regression_scores
 from understudy.losses import hard_value
 
@@ -48,6 +49,10 @@ class Regression:
     def scores(self) -> tuple[Score, ...]:
         """How answers are scored; the first is the primary one."""
         return regression_scores()
+
+    def fidelity(self, teacher: NDArray[Any]) -> tuple[Score, ...]:
+        """Likeness to a teacher's answers: R2 and RMSE with these for labels."""
+        return regression_agreement(teacher)
 
     def hard_loss(
         self, output: Float[Tensor, " batch targets"], labels: Float[Tensor, " batch targets"]

@@ -1,0 +1,260 @@
+"""The commands. Each does little: it reads its arguments, calls one room, shows the result."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from understudy.errors import RunError, did_you_mean
+
+app = typer.Typer(
+    name="understudy",
+    help="Turn a large model into a small one that can replace it, and prove that it can.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
+RunPath = Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change one setting: section.field=value. Repeatable.", metavar="A=B"
+    ),
+]
+Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (default: runs/NAME).")]
+Seed = Annotated[int | None, typer.Option("--seed", help="The first seed; the others follow it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from understudy import __version__
+
+        typer.echo(f"understudy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+def _load(recipe: Path, settings: list[str] | None, seed: int | None) -> Any:
+    from understudy import recipe as recipes
+
+    loaded, place = recipes.load(recipe, settings or [])
+    return _seeded(loaded, seed), place
+
+
+def _seeded(recipe: Any, seed: int | None) -> Any:
+    if seed is None:
+        return recipe
+    count = len(recipe.seed_list)
+    return recipe.model_copy(update={"seeds": tuple(range(seed, seed + count))})
+
+
+def _run(recipe: Any, place: Any, *, out: Path | None, quiet: bool, until: str = "report") -> Any:
+    from understudy.cli.show import Bars
+    from understudy.pipeline import run
+
+    return run(recipe, place=place, out=out, progress=Bars(quiet=quiet), until=until)
+
+
+@app.command()
+def demo(
+    settings: Settings = None,
+    out: Out = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Distil scikit-learn's digits: five seeds, student and control, ONNX, report."""
+    from understudy import recipe as recipes
+    from understudy.cli.show import result
+
+    text = recipes.starter("demo.yaml")
+    loaded, place = recipes.loads(text, settings or [], name="demo.yaml")
+    record = _run(_seeded(loaded, seed), place, out=out, quiet=quiet)
+    result(record, as_json=as_json)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write.", metavar="FILE")] = Path(
+        "recipe.yaml"
+    ),
+) -> None:
+    """Write a commented starter recipe and the schema that editors complete it by."""
+    from understudy.build import schema
+    from understudy.folders import make_folder, write_atomic
+    from understudy.recipe import starter
+
+    if path.exists():
+        raise RunError(f"{path} exists already, and `init` never overwrites: name another file")
+    make_folder(path.parent)
+    write_atomic(path, starter(path.name))
+    write_atomic(path.parent / "understudy.schema.json", json.dumps(schema(), indent=1) + "\n")
+    typer.echo(f"wrote {path}: check it with `understudy check {path}`")
+
+
+@app.command()
+def check(recipe: RecipePath, settings: Settings = None, as_json: Json = False) -> None:
+    """Look for every mistake in a recipe without running any of it."""
+    from understudy import build
+
+    loaded, place = _load(recipe, settings, None)
+    build.check(loaded, place)
+    arms = "student and control" if loaded.has_control else "student, without a control"
+    epochs = sum(p.training.epochs for p in loaded.phases)
+    if as_json:
+        typer.echo(json.dumps({"recipe": str(recipe), "mistakes": 0}))
+    else:
+        seeds = len(loaded.seed_list)
+        typer.echo(f"{recipe} is fine: {seeds} seeds of {arms}, {epochs} epochs each")
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    settings: Settings = None,
+    out: Out = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recipe from the data to the report; go on with a run that stopped."""
+    from understudy.cli.show import result
+
+    loaded, place = _load(recipe, settings, seed)
+    record = _run(loaded, place, out=out, quiet=quiet)
+    if record.data.get("verdict"):
+        result(record, as_json=as_json)
+
+
+@app.command()
+def label(
+    recipe: RecipePath,
+    settings: Settings = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recipe up to the teacher's stored labels."""
+    loaded, place = _load(recipe, settings, None)
+    _run(loaded, place, out=out, quiet=quiet, until="labels")
+
+
+@app.command()
+def export(
+    recipe: RecipePath,
+    settings: Settings = None,
+    out: Out = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recipe up to the exported ONNX files."""
+    loaded, place = _load(recipe, settings, seed)
+    _run(loaded, place, out=out, quiet=quiet, until="export")
+
+
+@app.command()
+def evaluate(
+    recipe: RecipePath,
+    settings: Settings = None,
+    out: Out = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recipe up to the scores and the verdict, without the report."""
+    from understudy.cli.show import result
+
+    loaded, place = _load(recipe, settings, seed)
+    result(_run(loaded, place, out=out, quiet=quiet, until="evaluate"), as_json=as_json)
+
+
+@app.command()
+def report(run: RunPath) -> None:
+    """Draw a run's report again from its run.json."""
+    from understudy.report.page import write_report
+    from understudy.report.record import RunRecord
+
+    record = RunRecord.load(run / "run.json" if run.is_dir() else run)
+    path = (run if run.is_dir() else run.parent) / "report.html"
+    write_report(record, path)
+    typer.echo(path)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or an ONNX file.", metavar="RUN")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Rows: .npy, .npz:key, .csv, images, folders.")
+    ],
+    int8: Annotated[bool, typer.Option("--int8", help="Answer with the int8 file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Answer for new rows with an exported student. Loads no torch."""
+    from understudy import deployed
+    from understudy.cli.show import rows, write
+
+    path = run
+    if run.is_dir():
+        path = run / "export" / ("student.int8.onnx" if int8 else "student.onnx")
+    session = deployed.Deployed.open(path)
+    inputs, names = deployed.load_rows(list(files), session)
+    answers = deployed.answers(session.predict(inputs), session)
+    if as_json:
+        lines = [{"row": n, **a} for n, a in zip(names, answers, strict=True)]
+        write("\n".join(json.dumps(line) for line in lines))
+    else:
+        head = ("row", "answer")
+        rows(head, [(n, _answer(a)) for n, a in zip(names, answers, strict=True)])
+
+
+def _answer(answer: dict[str, Any]) -> str:
+    if "class" in answer:
+        return f"{answer['class']} ({answer['probability']:.3f})"
+    return ", ".join(f"{name} = {value:.6g}" for name, value in answer["values"].items())
+
+
+@app.command()
+def methods(
+    kind: Annotated[
+        str | None, typer.Argument(help="One loss, for its page.", metavar="KIND")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the losses that an objective is made of."""
+    from understudy.cli import catalogue
+    from understudy.cli.show import rows, write
+
+    known = catalogue.entries()
+    if kind is not None and kind not in known:
+        raise RunError(f"there is no method `{kind}`: {did_you_mean(kind, known)}")
+    if as_json:
+        write(json.dumps(known[kind] if kind else list(known.values())))
+    elif kind:
+        write(catalogue.page(known[kind]))
+    else:
+        head = ("kind", "family", "needs", "paper")
+        rows(
+            head,
+            [(k, v["family"], ", ".join(v["needs"]) or "-", v["paper"]) for k, v in known.items()],
+        )
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a recipe."""
+    from understudy.build import schema as make
+
+    typer.echo(json.dumps(make(), indent=1))

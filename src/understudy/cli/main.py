@@ -1,0 +1,59 @@
+"""Entry point: runs a command and turns every failure into a message and an exit code.
+
+0 fine, 2 the user can fix it, 1 a defect of ours. No library heavier than Typer is imported before
+a command needs it, so that `--help` answers at once.
+"""
+
+import errno
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from understudy.errors import UnderstudyError
+
+# What an operating system says when the user's disk, not our code, is in the way.
+_THEIR_DISK = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM)
+
+INTERRUPTED = "stopped. Finished stages are kept: the same command goes on from here"
+DEFECT = (
+    "this is a defect of Understudy, not of yours: please report the lines above with the "
+    "command and `understudy --version`"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; its exit code."""
+    from understudy.cli.commands import app
+
+    try:
+        code = app(arguments, standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return 2
+    except UnderstudyError as error:
+        return _say(f"error: {error}", 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _say(INTERRUPTED, 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _THEIR_DISK:
+            return _say(f"error: {error}: make room, or choose another place with --out", 2)
+        traceback.print_exc()
+        return _say(DEFECT, 1)
+    return code if isinstance(code, int) else 0
+
+
+def _say(line: str, code: int) -> int:
+    sys.stderr.write(f"{line}\n")
+    return code

@@ -1,0 +1,157 @@
+"""What a person sees while a command runs and when it is done."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Bars:
+    """Live bars in a terminal, plain lines elsewhere; everything on standard error."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        """Show everything, or nothing."""
+        self._console = Console(stderr=True, quiet=quiet)
+
+    def say(self, line: str) -> None:
+        """One line."""
+        self._console.print(line, highlight=False, markup=False)
+
+    @contextmanager
+    def track(self, name: str, total: int, unit: str) -> Iterator[Any]:
+        """One piece of work: a bar with rate and time left, or a line now and then."""
+        if self._console.is_terminal:
+            with self._bar(unit) as bar:
+                task = bar.add_task(name, total=total)
+                yield lambda done, note="": bar.update(
+                    task, completed=done, description=name + _of(note)
+                )
+            return
+        yield from self._lines(name, total, unit)
+
+    def _bar(self, unit: str) -> Progress:
+        return Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=False,
+        )
+
+    def _lines(self, name: str, total: int, unit: str) -> Iterator[Any]:
+        started = said = time.monotonic()
+
+        def tracker(done: int, note: str = "") -> None:
+            nonlocal said
+            now = time.monotonic()
+            if now - said < SECONDS_BETWEEN_LINES:
+                return
+            said = now
+            rate = done / max(now - started, 1e-9)
+            left = (total - done) / max(rate, 1e-9)
+            self.say(f"{name}{_of(note)}: {done}/{total} {unit}, {rate:,.1f}/s, {left:,.0f} s left")
+
+        yield tracker
+        self.say(f"{name}: {total} {unit} in {time.monotonic() - started:,.1f} s")
+
+
+class _Rate(TextColumn):
+    """Units per second."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Any) -> Any:
+        """The rate, once there is one."""
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="dim")
+
+
+def _of(note: str) -> str:
+    return f" ({note})" if note else ""
+
+
+def result(record: Any, *, as_json: bool) -> None:
+    """The result of a run: a table and a sentence, or one line of JSON."""
+    if as_json:
+        sys.stdout.write(json.dumps(record.summary()) + "\n")
+        return
+    console = Console()
+    data = record.data
+    console.print(_table(data))
+    verdict = data["verdict"]
+    console.print(f"[bold]{verdict['word']}[/bold]  {verdict['sentence']}", highlight=False)
+    for check in data["budget"]["checks"]:
+        state = "within" if check["met"] else "OUTSIDE"
+        limit, measured = _number(check["limit"]), _number(check["measured"])
+        console.print(f"budget: {check['name']} {measured} is {state} {limit}", highlight=False)
+    for note in data["warnings"]:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    for name in ("onnx", "onnx_int8", "report"):
+        if data["files"].get(name):
+            label = {"onnx": "model", "onnx_int8": "model (int8)", "report": "report"}[name]
+            console.print(f"{label:<13} {data['files'][name]}", highlight=False, soft_wrap=True)
+
+
+def _table(data: Mapping[str, Any]) -> Table:
+    primary = data["primary"]["name"]
+    table = Table(
+        title=f"{data['name']}: {len(data['seeds'])} seeds, {data['rows']['test']} test rows"
+    )
+    heads = ("model", primary, "95 % interval", "parameters", "bytes", "ms (1 row)", "ms (32 rows)")
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number == 0 else "right")
+    for name, model in data["models"].items():
+        score = model["scores"][primary]
+        latency = model["latency_ms"]
+        table.add_row(
+            name.replace("_", " "),
+            f"{score['value']:.4f}",
+            f"{score['low']:.4f} to {score['high']:.4f}",
+            _number(model["parameters"]),
+            _number(model["bytes"]),
+            _number(latency["batch1"], 3),
+            _number(latency["batch32"], 3),
+        )
+    return table
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+
+
+def rows(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """A plain table on standard output."""
+    table = Table()
+    for name in head:
+        table.add_column(name)
+    for line in lines:
+        table.add_row(*line)
+    Console().print(table)
+
+
+def write(text: str) -> None:
+    """Text on standard output, as it is."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")

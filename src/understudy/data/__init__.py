@@ -1,0 +1,46 @@
+"""Data: where rows come from, how they are split, and what stands between them and a network.
+
+Every source is a function of typed keywords that gives `Rows`; the one table below lists them by
+`kind`. To add one: a function, a row here, a test file, a row in the manual. Nothing here loads
+torch; `splits`, `preprocess`, `views` and `loaders` do, and are imported by name.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from understudy.data.array_files import arrays
+from understudy.data.checks import check_rows
+from understudy.data.csv_files import csv
+from understudy.data.idx_files import idx
+from understudy.data.image_folders import images
+from understudy.data.parquet_files import parquet
+from understudy.data.rows import Column, Rows
+from understudy.data.sources import diabetes, digits, from_custom
+
+__all__ = [
+    "CATALOGUE",
+    "Column",
+    "Rows",
+    "arrays",
+    "check_rows",
+    "csv",
+    "diabetes",
+    "digits",
+    "from_custom",
+    "idx",
+    "images",
+    "parquet",
+]
+
+CATALOGUE: Final[Mapping[str, Callable[..., Rows]]] = MappingProxyType(
+    {
+        "digits": digits,
+        "diabetes": diabetes,
+        "arrays": arrays,
+        "idx": idx,
+        "csv": csv,
+        "parquet": parquet,
+        "images": images,
+    }
+)

@@ -1,0 +1,20 @@
+"""An exported ONNX file at work: its metadata, its answers and its speed.
+
+NumPy and ONNX Runtime only, no torch: this is what runs where a student is deployed. A table is
+read with the standard library; a picture needs Pillow.
+"""
+
+from understudy.deployed.answers import answers
+from understudy.deployed.rows import load_rows
+from understudy.deployed.session import Deployed
+from understudy.deployed.timing import Latency, available_threads, summarise, time_calls
+
+__all__ = [
+    "Deployed",
+    "Latency",
+    "answers",
+    "available_threads",
+    "load_rows",
+    "summarise",
+    "time_calls",
+]

@@ -1,0 +1,273 @@
+"""Did the teacher help? Student against control, over seeds and rows, in one of four words."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from understudy.errors import DataError
+from understudy.evaluate.crossed import FEWEST_SEEDS, MOST_SEEDS, mean_squares, needed, spread
+
+
+class Word(StrEnum):
+    """The four verdicts."""
+
+    HELPED = "HELPED"
+    HURT = "HURT"
+    NO_DIFFERENCE = "NO DIFFERENCE"
+    UNDECIDED = "UNDECIDED"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What the teacher was worth. Positive numbers say that it helped, whichever way is up.
+
+    Attributes:
+        word: the verdict.
+        sentence: the same for somebody who reads nothing else.
+        effect: student less control, the mean over seeds and rows.
+        low: lower end of the interval; None with one seed.
+        high: upper end of the interval; None with one seed.
+        seeds: how many pairs of student and control there are.
+        rows: on how many rows each was scored.
+        margin: the largest difference that does not matter.
+        level: how sure the interval is.
+        degrees_of_freedom: of the t distribution that has the quantile used.
+        seeds_needed: how many seeds would decide on the same rows, if effect and noise stay; None
+            where no number up to 1,000 would, or where it is decided.
+        rows_needed: how many rows would, where seeds alone would not.
+        per_seed: the effect of each seed.
+    """
+
+    word: Word
+    sentence: str
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seeds: int | None = None
+    rows: int | None = None
+    margin: float | None = None
+    level: float | None = None
+    degrees_of_freedom: float | None = None
+    seeds_needed: int | None = None
+    rows_needed: int | None = None
+    per_seed: tuple[float, ...] = ()
+
+
+def judge(
+    student_rows: Float[np.ndarray, " seeds rows"],
+    control_rows: Float[np.ndarray, " control_seeds control_rows"],
+    *,
+    higher_is_better: bool,
+    margin: float,
+    level: float = 0.95,
+    name: str = "the score",
+    unit: str = "",
+) -> Verdict:
+    """Did the teacher help? From `[seeds, rows]` values of student and control, paired in both.
+
+    Seed `s` of the student and of the control share start weights, order and views; row `n` is the
+    same row. HELPED: the whole interval is above 0. HURT: below 0. NO DIFFERENCE: it holds 0, or
+    touches it, and lies within +-margin. UNDECIDED: anything else, and always with fewer than three
+    seeds. A claim of help or harm in the absence of both has a probability of at most 1 - level.
+
+    Args:
+        student_rows: `quality.row_values` of the student, one line per seed.
+        control_rows: the same of the control.
+        higher_is_better: which way the score is up.
+        margin: the largest difference that does not matter, in the score's unit.
+        level: how sure the interval is.
+        name: of the score, for the sentence.
+        unit: of the score; a `share` is told in points.
+
+    Raises:
+        DataError: the two tables are not of one shape, finite and at least one seed by two rows, or
+            margin or level is out of range.
+    """
+    differences = _paired(student_rows, control_rows, higher_is_better)
+    if not (margin >= 0 and 0 < level < 1):
+        raise DataError(
+            f"`margin >= 0` and `0 < level < 1` must hold for a verdict, but got "
+            f"({margin=}, {level=})"
+        )
+    seeds, rows = differences.shape
+    effect = float(differences.mean())
+    told = _Wording(name=name, unit=unit, level=level, seeds=seeds, rows=rows, margin=float(margin))
+    verdict = Verdict(
+        word=Word.UNDECIDED,
+        sentence=told.too_few(effect),
+        effect=effect,
+        seeds=seeds,
+        rows=rows,
+        margin=float(margin),
+        level=level,
+        seeds_needed=FEWEST_SEEDS,
+        per_seed=tuple(float(one) for one in differences.mean(axis=1)),
+    )
+    if seeds == 1:
+        return verdict
+    squares = mean_squares(differences)
+    found = spread(squares, seeds=seeds, rows=rows, level=level)
+    low, high = effect - float(found.half_width), effect + float(found.half_width)
+    verdict = replace(
+        verdict, low=low, high=high, degrees_of_freedom=float(found.degrees_of_freedom)
+    )
+    word = _word(low, high, margin) if seeds >= FEWEST_SEEDS else Word.UNDECIDED
+    if word is not Word.UNDECIDED:
+        sentence = told.decided(word, effect, low, high)
+        return replace(verdict, word=word, sentence=sentence, seeds_needed=None)
+    more = needed(squares, effect=effect, margin=margin, seeds=seeds, rows=rows, level=level)
+    if seeds >= FEWEST_SEEDS:
+        verdict = replace(verdict, sentence=told.undecided(effect, low, high, *more))
+    return replace(verdict, seeds_needed=more[0], rows_needed=more[1])
+
+
+def gap_closed(
+    teacher_rows: Float[np.ndarray, "*teacher_rows"],
+    student_rows: Float[np.ndarray, " seeds rows"],
+    control_rows: Float[np.ndarray, " control_seeds control_rows"],
+    *,
+    higher_is_better: bool,
+    level: float = 0.95,
+) -> float | None:
+    """The share of the way from control to teacher that the student went, 1 being all of it.
+
+    It can be below 0 or above 1. None unless the teacher is clearly better than the control, the
+    interval of their difference being above 0: a share of nothing says nothing.
+
+    Args:
+        teacher_rows: `[rows]` or `[1, rows]`; the teacher is one model and not drawn again.
+        student_rows: `[seeds, rows]`.
+        control_rows: `[seeds, rows]`.
+        higher_is_better: which way the score is up.
+        level: how sure the interval of teacher less control is.
+
+    Raises:
+        DataError: the tables do not fit each other.
+    """
+    gained = _paired(student_rows, control_rows, higher_is_better)
+    seeds, rows = gained.shape
+    if teacher_rows.shape not in ((rows,), (1, rows)):
+        raise DataError(
+            f"the teacher needs one value for each of the {rows} rows, but has the shape "
+            f"{teacher_rows.shape}"
+        )
+    teacher = np.broadcast_to(teacher_rows, (seeds, rows))
+    missing = _paired(teacher, control_rows, higher_is_better)
+    if seeds < 2:
+        return None
+    half = spread(mean_squares(missing), seeds=seeds, rows=rows, level=level).half_width
+    gap = float(missing.mean())
+    return float(gained.mean()) / gap if gap - float(half) > 0 else None
+
+
+def unproved(reason: str) -> Verdict:
+    """UNDECIDED for want of a comparison: no control was trained, no row has a label.
+
+    Args:
+        reason: why, as the end of a sentence, without a full stop.
+    """
+    return Verdict(word=Word.UNDECIDED, sentence=f"Undecided: {reason}.")
+
+
+def _paired(
+    one: np.ndarray, other: np.ndarray, higher_is_better: bool
+) -> Float64[np.ndarray, " seeds rows"]:
+    """How much better `one` is than `other`, `[seeds, rows]`."""
+    if one.shape != other.shape or one.shape[0] < 1 or one.shape[1] < 2:
+        raise DataError(
+            "student and control must be scored with the same seeds on the same rows, at least two "
+            f"of them, but got [seeds, rows] of {one.shape} and {other.shape}"
+        )
+    differences = one.astype(np.float64) - other.astype(np.float64)
+    if not np.isfinite(differences).all():
+        raise DataError(
+            f"every row value must be finite, but {int((~np.isfinite(differences)).sum())} of "
+            f"{differences.size} are not: score only rows with a label"
+        )
+    return differences if higher_is_better else -differences
+
+
+def _word(low: float, high: float, margin: float) -> Word:
+    if low > 0:
+        return Word.HELPED
+    if high < 0:
+        return Word.HURT
+    return Word.NO_DIFFERENCE if -margin <= low and high <= margin else Word.UNDECIDED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Wording:
+    """A verdict in plain English."""
+
+    name: str
+    unit: str
+    level: float
+    seeds: int
+    rows: int
+    margin: float
+
+    def decided(self, word: Word, effect: float, low: float, high: float) -> str:
+        evidence = f"{self._change(effect)} {self._interval(low, high)}"
+        if word is Word.NO_DIFFERENCE:
+            return (
+                f"The teacher made no difference that matters: {evidence}, within the margin of "
+                f"{self._amount(self.margin)}."
+            )
+        small = max(abs(low), abs(high)) <= self.margin
+        tail = f" This is smaller than the margin of {self._amount(self.margin)}." if small else ""
+        return f"The teacher {word.value.lower()}: {evidence}.{tail}"
+
+    def undecided(
+        self, effect: float, low: float, high: float, seeds: int | None, rows: int | None
+    ) -> str:
+        if seeds is not None:
+            remedy = f"About {seeds:,} seeds on the same rows would decide"
+        elif rows is not None:
+            remedy = f"More seeds alone cannot decide, but about {_rounded_up(rows):,} rows would"
+        else:
+            remedy = (
+                f"Neither {MOST_SEEDS:,} seeds nor more rows alone would decide: it takes both, or "
+                "a wider margin"
+            )
+        return (
+            f"Undecided: {self._change(effect)} {self._interval(low, high)}, which leaves more than "
+            f"one answer open. {remedy}, if effect and noise stay as measured."
+        )
+
+    def too_few(self, effect: float) -> str:
+        return (
+            f"Undecided: {self._change(effect)}, but {_count(self.seeds, 'seed')} cannot show how "
+            f"much of that is luck. A verdict needs at least {FEWEST_SEEDS}."
+        )
+
+    def _change(self, effect: float) -> str:
+        if effect == 0:
+            return f"{self.name} is the same with and without the teacher"
+        way = "better" if effect > 0 else "worse"
+        return f"with the teacher, {self.name} is {self._amount(abs(effect))} {way} than without"
+
+    def _interval(self, low: float, high: float) -> str:
+        return (
+            f"({100 * self.level:g}% interval {self._number(low)} to {self._number(high)}, "
+            f"{_count(self.seeds, 'seed')}, {self.rows:,} rows)"
+        )
+
+    def _amount(self, size: float) -> str:
+        if self.unit == "share":
+            return f"{100 * size:.2f} points"
+        return f"{size:.3g} {self.unit}".rstrip()
+
+    def _number(self, value: float) -> str:
+        return f"{100 * value:+.2f}" if self.unit == "share" else f"{value:+.3g}"
+
+
+def _count(many: int, noun: str) -> str:
+    return f"{many} {noun}" if many == 1 else f"{many} {noun}s"
+
+
+def _rounded_up(many: int) -> int:
+    """To two digits: an estimate has no more."""
+    step = 10 ** max(len(str(many)) - 2, 0)
+    return -(-many // step) * step

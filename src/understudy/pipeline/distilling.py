@@ -1,0 +1,331 @@
+"""`distill`: the same evidence for somebody's own modules and loaders, without a recipe."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from understudy import build
+from understudy.contracts import Batch, Progress, Silent, Teacher
+from understudy.engine import fit
+from understudy.errors import DataError, ModelError
+from understudy.evaluate.quality import interval, row_values
+from understudy.evaluate.verdict import Verdict, gap_closed, judge, unproved
+from understudy.export.onnx import export_onnx
+from understudy.folders import make_folder
+from understudy.models.deployable import Deployable, read_answer
+from understudy.objective import Objective, Term, control_objective
+from understudy.recipe import Source, TermEntry, Training, default_objective
+from understudy.students.scratch import scratch
+from understudy.tasks import AnyTask, Classification, Regression
+from understudy.teachers.checked import CheckedTeacher
+from understudy.teachers.predictor import PredictorTeacher
+from understudy.teachers.torch_module import TorchTeacher
+
+Make = Callable[[], nn.Module]
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Distilled:
+    """What `distill` came to.
+
+    Attributes:
+        student: the module to deploy, the seed chosen on validation rows; raw rows to answers.
+        seed: which.
+        verdict: whether distillation helped.
+        gap_closed: the share of the way from control to teacher; None where that is not clear.
+        scores: per model and score its value and interval on the test rows.
+        students: every seed's student.
+        controls: every seed's control.
+        notes: what the reader of these numbers should know.
+        onnx: the exported file, where `out` was given.
+    """
+
+    student: nn.Module
+    seed: int
+    verdict: Verdict
+    gap_closed: float | None
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]]
+    students: Mapping[int, nn.Module]
+    controls: Mapping[int, nn.Module]
+    notes: tuple[str, ...]
+    onnx: Path | None
+
+
+def distill(
+    teacher: nn.Module | Teacher | Callable[[Array], Any],
+    make_student: Make | nn.Module,
+    train_loader: Iterable[Any],
+    validation_loader: Iterable[Any] | None = None,
+    *,
+    test_loader: Iterable[Any] | None = None,
+    objective: Sequence[Term | TermEntry | Mapping[str, Any]] | None = None,
+    training: Training | None = None,
+    seeds: int | Sequence[int] = 5,
+    control: bool = True,
+    margin: float = 0.01,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Distilled:
+    """Distil a teacher of one's own into a student of one's own, and say whether it helped.
+
+    Args:
+        teacher: a module, anything with `offers` that answers a `Batch`, or a callable of NumPy
+            rows. It is asked at every step, since a loader may augment its rows.
+        make_student: a factory without arguments; a module is copied, and then the seeds vary
+            nothing but the order of rows.
+        train_loader: batches as `(inputs, labels)`, `(inputs, labels, ids)`, a mapping with these
+            names, or `Batch`; labels -1 or NaN where there are none.
+        validation_loader: for choosing the seed to deploy; never the test rows.
+        test_loader: for the evidence; without it the verdict is `UNDECIDED`.
+        objective: terms, or mappings as in a recipe; Hinton's by default.
+        training: how long and how; the same for student and control.
+        seeds: how many, or which.
+        control: whether to train the same students without the teacher.
+        margin: the smallest difference in the primary score that matters.
+        out: a folder for the ONNX file.
+        progress: where long work shows itself.
+
+    Raises:
+        UnderstudyError: whatever the caller can fix.
+    """
+    progress = progress or Silent()
+    training = training or Training()
+    train = Loader(train_loader)
+    task, example = _task(teacher, train)
+    asked = CheckedTeacher(_teacher(teacher, task))
+    terms = _terms(objective, task)
+    first = Objective(terms, task=task, offers=asked.offers)  # refuses before anything is trained
+    notes: list[str] = []
+    if isinstance(make_student, nn.Module):
+        notes.append("the student was given as a module: the seeds vary the order of rows only")
+    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    validation = None if validation_loader is None else Loader(validation_loader)
+    arms: dict[str, dict[int, nn.Module]] = {"student": {}, "control": {}}
+    chosen: dict[int, float] = {}
+    for seed in numbers:
+        for arm in ("student", "control") if control else ("student",):
+            student = _fresh(make_student, task, seed)
+            goal = first if arm == "student" else control_objective(terms, task=task)
+            score = task.scores[0]
+            with progress.track(f"{arm}, seed {seed}", training.epochs, "epochs"):
+                fitted = fit(
+                    student=student,
+                    objective=goal,
+                    teacher=asked if arm == "student" and first.needs else None,
+                    training=training,
+                    loader=train,
+                    validation=validation,
+                    validate=lambda o, t, s=score: s.value(o.double().numpy(), t.numpy()),
+                    higher_is_better=score.higher_is_better,
+                    seed=seed,
+                )
+            arms[arm][seed] = student
+            if arm == "student":
+                found = [p["validation"] for p in fitted.points if p["epoch"] == fitted.epoch]
+                chosen[seed] = (found[0] if found and found[0] is not None else 0.0) * (
+                    1 if score.higher_is_better else -1
+                )
+    best = max(numbers, key=lambda s: (chosen[s], -s))
+    verdict, gap, scores = _evidence(task, asked, arms, test_loader, margin)
+    onnx = None
+    if out is not None:
+        onnx = make_folder(Path(out)) / "student.onnx"
+        export_onnx(arms["student"][best], example[:4], onnx, metadata={})
+    return Distilled(
+        student=arms["student"][best],
+        seed=best,
+        verdict=verdict,
+        gap_closed=gap,
+        scores=scores,
+        students=arms["student"],
+        controls=arms["control"],
+        notes=tuple(notes),
+        onnx=onnx,
+    )
+
+
+class Loader:
+    """Somebody's loader as batches of ours; tells its sampler the epoch like Lightning would."""
+
+    def __init__(self, loader: Iterable[Any]) -> None:
+        """Wrap a loader that can be iterated over again and again."""
+        if isinstance(loader, Iterator):
+            raise DataError(
+                "a loader must be iterable once per epoch, but this is an iterator that is used up "
+                "after one: pass the DataLoader itself"
+            )
+        self._loader = loader
+        self.batch_sampler = None
+
+    @property
+    def sampler(self) -> "Loader":
+        """What Lightning calls `set_epoch` on."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Pass the epoch on to whoever wants to know."""
+        for name in ("sampler", "dataset"):
+            inner = getattr(self._loader, name, None)
+            if hasattr(inner, "set_epoch"):
+                inner.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._loader)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(to_batch, self._loader)
+
+
+def to_batch(item: Any) -> Batch:
+    """A loader's item as a batch.
+
+    Raises:
+        DataError: it has another form.
+    """
+    if isinstance(item, Batch):
+        return item
+    if isinstance(item, Mapping):
+        item = tuple(item.get(name) for name in ("inputs", "labels", "ids"))
+    if isinstance(item, Tensor):
+        item = (item, None)
+    usable = isinstance(item, (tuple, list)) and len(item) in (2, 3) and isinstance(item[0], Tensor)
+    if not usable:
+        raise DataError(
+            "a loader must give (inputs, labels), (inputs, labels, ids), a mapping with these names "
+            f"or a Batch, but gave {type(item).__name__}: give it a `collate_fn`"
+        )
+    labels = item[1]
+    if isinstance(labels, Tensor) and labels.is_floating_point() and labels.ndim == 1:
+        labels = labels.unsqueeze(1)
+    return Batch(inputs=item[0], labels=labels, ids=item[2] if len(item) == 3 else None)
+
+
+def _task(teacher: Any, train: Loader) -> tuple[AnyTask, Tensor]:
+    """What is asked: integers are classes, as many as the teacher answers; floats are targets."""
+    batch = next(iter(train), None)
+    if batch is None or batch.labels is None:
+        raise DataError("the first training batch must have labels (-1 or NaN where unknown)")
+    if batch.labels.is_floating_point():
+        width = batch.labels.shape[1]
+        return Regression(targets=tuple(f"target {i + 1}" for i in range(width))), batch.inputs
+    if isinstance(teacher, nn.Module):
+        with torch.no_grad():
+            answer = teacher.eval()(batch.inputs[:2])
+    elif isinstance(teacher, Teacher):
+        answer = teacher(batch)["logits"]
+    else:
+        answer = teacher(batch.inputs[:2].numpy())
+    width = int(np.shape(_tensor(answer))[-1])
+    return Classification(classes=tuple(str(i) for i in range(width))), batch.inputs
+
+
+def _tensor(answer: Any) -> Any:
+    if isinstance(answer, (Tensor, np.ndarray)):
+        return answer
+    if isinstance(answer, (tuple, list)):
+        return answer[0]
+    if isinstance(answer, Mapping):
+        return answer.get("logits", next(iter(answer.values())))
+    return answer.logits
+
+
+def _teacher(teacher: Any, task: AnyTask) -> Teacher:
+    if isinstance(teacher, nn.Module):
+        module = Deployable(preprocess=nn.Identity(), network=teacher, width=task.width)
+        return TorchTeacher(module, output=task.output)
+    if isinstance(teacher, Teacher):
+        return teacher
+    return PredictorTeacher(teacher, output=task.output, width=task.width)
+
+
+def _terms(
+    objective: Sequence[Term | TermEntry | Mapping[str, Any]] | None, task: AnyTask
+) -> list[Term]:
+    made: list[Term] = []
+    for item in default_objective(task.name) if objective is None else objective:
+        if isinstance(item, Term):
+            made.append(item)
+            continue
+        entry = item if isinstance(item, TermEntry) else TermEntry.model_validate(dict(item))
+        build.check_term(entry, task.name)
+        made.extend(build.terms([entry], Source()))
+    return made
+
+
+def _fresh(make: Make | nn.Module, task: AnyTask, seed: int) -> nn.Module:
+    def network() -> nn.Module:
+        made = copy.deepcopy(make) if isinstance(make, nn.Module) else make()
+        if not isinstance(made, nn.Module):
+            raise ModelError(
+                f"`make_student` must return a torch module, but returned {type(made).__name__}"
+            )
+        return Deployable(preprocess=nn.Identity(), network=made, width=task.width)
+
+    return scratch(network, seed=seed).module
+
+
+def _evidence(
+    task: AnyTask,
+    teacher: Teacher,
+    arms: Mapping[str, Mapping[int, nn.Module]],
+    test_loader: Iterable[Any] | None,
+    margin: float,
+) -> tuple[Verdict, float | None, dict[str, Any]]:
+    if test_loader is None:
+        return unproved("no test rows were given, so nothing was proved"), None, {}
+    answers, labels = _answers(task, teacher, arms, Loader(test_loader))
+    scores: dict[str, Any] = {}
+    for name, given in answers.items():
+        wanted = [*task.scores]
+        if name != "teacher":
+            wanted.extend(task.fidelity(answers["teacher"][0]))
+        found = {s.name: interval(s, given, labels) for s in wanted}
+        scores[name] = {
+            key: {"value": i.value, "low": i.low, "high": i.high} for key, i in found.items()
+        }
+    if "control" not in answers:
+        return unproved("without a control nothing was proved"), None, scores
+    primary = task.scores[0]
+    rows = {n: np.stack([row_values(primary, o, labels) for o in a]) for n, a in answers.items()}
+    better = primary.higher_is_better
+    verdict = judge(rows["student"], rows["control"], higher_is_better=better, margin=margin)
+    gap = gap_closed(rows["teacher"], rows["student"], rows["control"], higher_is_better=better)
+    return verdict, gap, scores
+
+
+def _answers(
+    task: AnyTask,
+    teacher: Teacher,
+    arms: Mapping[str, Mapping[int, nn.Module]],
+    loader: Loader,
+) -> tuple[dict[str, Array], Array]:
+    """Answers `[seeds, rows, width]` of every model to the labelled test rows, and their labels."""
+    parts: dict[tuple[str, int], list[Array]] = {}
+    labels: list[Array] = []
+    for batch in loader:
+        if batch.labels is None:
+            raise DataError("test batches must have labels")
+        keep = task.labelled(batch.labels)
+        labels.append(batch.labels[keep].numpy())
+        parts.setdefault(("teacher", 0), []).append(teacher(batch)[task.output][keep].numpy())
+        for arm, modules in arms.items():
+            for seed, module in modules.items():
+                with torch.inference_mode():
+                    answer = read_answer(module(batch.inputs), task.width)
+                parts.setdefault((arm, seed), []).append(answer[keep].float().numpy())
+    names = [n for n in ("teacher", "student", "control") if any(k[0] == n for k in parts)]
+    stacked = {
+        name: np.stack(
+            [np.concatenate(v).astype(np.float64) for (arm, _), v in parts.items() if arm == name]
+        )
+        for name in names
+    }
+    return stacked, np.concatenate(labels)

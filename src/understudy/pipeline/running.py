@@ -1,0 +1,229 @@
+"""`run`: a recipe to a `RunRecord`, stage by stage, going on where an earlier run stopped."""
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from understudy import __version__, build
+from understudy.contracts import Progress, Silent
+from understudy.errors import RunError
+from understudy.folders import Lock, fingerprint, make_folder, read_json, write_atomic
+from understudy.objective import Objective
+from understudy.pipeline.crew import Crew, muster
+from understudy.pipeline.deploy import STUDENT, STUDENT_INT8, export
+from understudy.pipeline.distil import Trained, build_students, distil
+from understudy.pipeline.judge import evaluate
+from understudy.pipeline.pictures import pictures
+from understudy.pipeline.prepare import load, prepare
+from understudy.pipeline.teach import Loaded, label, load_teacher, teach
+from understudy.pipeline.work import Work
+from understudy.recipe import Recipe, Source, to_data, to_yaml
+from understudy.recipe import load as load_recipe
+from understudy.report.page import write_report
+from understudy.report.record import RunRecord
+
+Until = Literal["labels", "export", "evaluate", "report"]
+RECORD, REPORT = "run.json", "report.html"
+
+
+def run(
+    recipe: str | Path | Recipe,
+    *,
+    out: str | Path | None = None,
+    settings: Sequence[str] = (),
+    progress: Progress | None = None,
+    until: Until = "report",
+    place: Source | None = None,
+) -> RunRecord:
+    """Run a recipe, or go on with a run that stopped.
+
+    Args:
+        recipe: a file, or a recipe that was built in Python.
+        out: the run's folder; `runs/NAME` beside the current folder by default.
+        settings: changes of the recipe, `section.field=value`.
+        progress: where long stages show themselves.
+        until: the last stage that is wanted.
+        place: where a recipe built in Python came from.
+
+    Returns:
+        What `run.json` holds; empty where `until` stops before the evaluation.
+
+    Raises:
+        RecipeError: every mistake of the recipe, before anything runs.
+        UnderstudyError: whatever else the user can fix; finished stages stay.
+    """
+    if isinstance(recipe, Recipe):
+        place = place or Source()
+    else:
+        path = Path(recipe)
+        recipe, place = load_recipe(path, settings)
+    build.check(recipe, place)
+    name = recipe.name or Path(place.name).stem
+    folder = Path(out) if out is not None else Path("runs") / name
+    crew = muster(devices=_devices(recipe))
+    make_folder(folder)
+    with Lock(folder) if crew.leads else nullcontext():
+        work = Work(
+            recipe=recipe,
+            place=place,
+            folder=folder,
+            progress=progress if progress is not None and crew.leads else Silent(),
+            crew=crew,
+            load=load,
+        )
+        return _run(work, name, until)
+
+
+def _devices(recipe: Recipe) -> Any:
+    found = [p.training.trainer.get("devices") for p in recipe.phases if p.training is not None]
+    return next((d for d in found if d is not None), None)
+
+
+def _run(work: Work, name: str, until: Until) -> RunRecord:
+    if work.crew.leads:
+        write_atomic(work.folder / "recipe.yaml", to_yaml(work.recipe))
+    prepare(work)
+    finished = _finished(work, name)
+    if finished is not None and until == "report":
+        work.progress.say(f"{work.folder} is finished, nothing to do")
+        return finished
+    build_students(work)
+    summary = teach(work)
+    loaded = load_teacher(work, summary)
+    if until == "labels":
+        _label_only(work, loaded)
+        return RunRecord({"format": 1})
+    arms, pass_seconds = distil(work, loaded)
+    if work.crew.leads:
+        export(work, arms, loaded)
+    if until == "export" or not work.crew.leads:
+        work.crew.wait()
+        return RunRecord({"format": 1})
+    found = evaluate(work, arms, loaded)
+    record = RunRecord(_record(work, name, arms, loaded, found, pass_seconds))
+    record.save(work.folder / RECORD)
+    if until == "report":
+        write_report(record, work.folder / REPORT)
+    work.crew.wait()
+    return record
+
+
+def _label_only(work: Work, loaded: Loaded) -> None:
+    needs: frozenset[str] = frozenset()
+    for phase in work.recipe.phases:
+        terms = build.terms(phase.objective, work.place)
+        needs |= Objective(terms, task=work.material.task, offers=loaded.teacher.offers).needs
+    if work.recipe.data.views:
+        work.progress.say("labels: the views are random, so the teacher is asked while training")
+    label(work, loaded, needs)
+
+
+def _mark(work: Work) -> str:
+    """The fingerprint of everything that the whole run is a function of."""
+    data = read_json(work.folder / "data" / "stage.json")["fingerprint"]
+    recipe = to_data(work.recipe)
+    for phase in [recipe["teacher"], *recipe["steps"]]:
+        training = phase.get("training") or {}
+        training.pop("checkpoint_seconds", None)
+    return fingerprint([recipe, data, __version__])
+
+
+def _finished(work: Work, name: str) -> RunRecord | None:
+    """The record of a run that is complete for this very recipe, else None."""
+    if work.worked or not all((work.folder / f).is_file() for f in (RECORD, REPORT)):
+        return work.crew.agree(None)  # type: ignore[no-any-return]
+    del name
+    try:
+        record = RunRecord.load(work.folder / RECORD)
+    except RunError:
+        record = None
+    same = record is not None and record.data.get("mark") == _mark(work)
+    files = ("export", "evaluate", "distil", "teacher")
+    whole = same and all((work.folder / f).is_dir() for f in files)
+    whole = whole and (work.folder / "export" / STUDENT).is_file()
+    return work.crew.agree(record if whole else None)  # type: ignore[no-any-return]
+
+
+def _record(
+    work: Work,
+    name: str,
+    arms: Sequence[Trained],
+    loaded: Loaded,
+    found: dict[str, Any],
+    pass_seconds: float,
+) -> dict[str, Any]:
+    """Everything that `run.json` holds."""
+    facts = read_json(work.folder / "data" / "data.json")
+    primary = work.material.task.scores[0]
+    models = {key: dict(value) for key, value in found["models"].items()}
+    seconds = {arm: _mean([a.summary["seconds"] for a in arms if a.arm == arm])
+               for arm in ("student", "control")}  # fmt: skip
+    for key, model in models.items():
+        arm = "student" if key.startswith("student") else key
+        teaching = pass_seconds if arm == "student" else None
+        trained = loaded.summary["seconds"] or None if arm == "teacher" else seconds.get(arm)
+        model["seconds"] = {"training": trained, "teacher_pass": teaching}
+    return {
+        "format": 1,
+        "mark": _mark(work),
+        "name": name,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "understudy": __version__,
+        "environment": environment(),
+        "recipe": to_data(work.recipe),
+        "recipe_fingerprint": fingerprint(to_data(work.recipe)),
+        "task": facts["task"] | {"output": work.material.task.output},
+        "primary": {
+            "name": primary.name,
+            "higher_is_better": primary.higher_is_better,
+            "unit": primary.unit,
+        },
+        "rows": facts["counts"],
+        "seeds": list(work.recipe.seed_list),
+        "models": models,
+        "deployed": found["deployed"],
+        "budget": found["budget"],
+        "verdict": found["verdict"],
+        "parity": found["parity"],
+        **pictures(work, arms),
+        "files": {
+            "onnx": str(work.folder / "export" / STUDENT),
+            "onnx_int8": str(work.folder / "export" / STUDENT_INT8)
+            if work.recipe.export.int8
+            else None,
+            "report": str(work.folder / REPORT),
+            "run": str(work.folder / RECORD),
+        },
+        "warnings": list(dict.fromkeys([*work.notes, *found["notes"]])),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers of a run were measured on and with."""
+    import lightning
+    import onnxruntime
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+    }
+
+
+__all__ = ["Crew", "environment", "run"]
