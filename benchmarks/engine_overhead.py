@@ -80,9 +80,7 @@ def ours(inputs: np.ndarray, labels: np.ndarray) -> float:
         student=model,
         objective=control_objective([], task=task),
         teacher=None,
-        training=Training(
-            epochs=EPOCHS, batch_size=BATCH, optimizer=optimizer, schedule=schedule
-        ),
+        training=Training(epochs=EPOCHS, batch_size=BATCH, optimizer=optimizer, schedule=schedule),
         loader=loader,
         validation=None,
         validate=None,

@@ -99,6 +99,20 @@ def write(path: Path, content: Any) -> None:
     write_atomic(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def paste(text: str, *, name: str, page: Path) -> None:
+    """Put measured text into a page, between `<!-- name -->` and `<!-- end name -->`.
+
+    Raises:
+        ValueError: the page has not both marks, once each.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+    old = page.read_text()
+    if old.count(begin) != 1 or old.count(end) != 1:
+        raise ValueError(f"{page} must hold `{begin}` and `{end}` once each")
+    head, rest = old.split(begin)
+    write_atomic(page, f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+
+
 def environment() -> dict[str, Any]:
     """Python, platform, processor, threads and library versions; loads no library for it."""
     found: dict[str, Any] = {

@@ -69,7 +69,7 @@ def required(function: Callable[..., Any], facts: Mapping[str, Any]) -> dict[str
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    target = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    target = function.__init__ if inspect.isclass(function) else function
     try:
         return get_type_hints(target)
     except (NameError, TypeError):

@@ -57,7 +57,7 @@ def _one_of(
 
 
 def _kind(kind: str, what: Callable[..., Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    hints = get_type_hints(what.__init__ if inspect.isclass(what) else what)  # type: ignore[misc]
+    hints = get_type_hints(what.__init__ if inspect.isclass(what) else what)
     properties: dict[str, Any] = {"kind": {"const": kind}, **extra}
     required = ["kind"]
     for name, parameter in inspect.signature(what).parameters.items():

@@ -32,7 +32,7 @@ def _entry(kind: str) -> dict[str, Any]:
 
 def page(entry: dict[str, Any]) -> str:
     """One loss as a page of text."""
-    arguments = ", ".join(f"{k}: {v}" for k, v in entry["arguments"].items())
+    arguments = "".join(f", {k}: {v}" for k, v in entry["arguments"].items())
     lines = [
         entry["kind"],
         "=" * len(entry["kind"]),
@@ -44,6 +44,6 @@ def page(entry: dict[str, Any]) -> str:
         f"tasks         {', '.join(entry['tasks'])}",
         f"paper         {entry['paper']}",
         f"usual weight  {entry['usual_weight']}",
-        f"in a recipe   - {{kind: {entry['kind']}, weight: 1.0{', ' + arguments if arguments else ''}}}",
+        f"in a recipe   - {{kind: {entry['kind']}, weight: 1.0{arguments}}}",
     ]
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,9 @@ Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (defau
 Seed = Annotated[int | None, typer.Option("--seed", help="The first seed; the others follow it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")]
+
+
+Until = Literal["labels", "export", "evaluate", "report"]
 
 
 def _version(wanted: bool) -> None:
@@ -62,7 +65,7 @@ def _seeded(recipe: Any, seed: int | None) -> Any:
     return recipe.model_copy(update={"seeds": tuple(range(seed, seed + count))})
 
 
-def _run(recipe: Any, place: Any, *, out: Path | None, quiet: bool, until: str = "report") -> Any:
+def _run(recipe: Any, place: Any, *, out: Path | None, quiet: bool, until: Until = "report") -> Any:
     from understudy.cli.show import Bars
     from understudy.pipeline import run
 

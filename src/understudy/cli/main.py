@@ -9,8 +9,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-import click
-
 from understudy.errors import UnderstudyError
 
 # What an operating system says when the user's disk, not our code, is in the way.
@@ -34,19 +32,19 @@ def run(arguments: list[str]) -> int:
 
     try:
         code = app(arguments, standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except click.ClickException as error:
-        error.show(sys.stderr)
-        return 2
     except UnderstudyError as error:
         return _say(f"error: {error}", 2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, Abort):
         return _say(INTERRUPTED, 130)
     except BrokenPipeError:
         sys.stderr.close()
         return 0
     except Exception as error:
+        # Typer's own usage errors know how to show themselves; Typer keeps their class private.
+        if hasattr(error, "exit_code"):
+            if hasattr(error, "show"):
+                error.show(sys.stderr)
+            return int(error.exit_code)
         if isinstance(error, OSError) and error.errno in _THEIR_DISK:
             return _say(f"error: {error}: make room, or choose another place with --out", 2)
         traceback.print_exc()

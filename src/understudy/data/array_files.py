@@ -123,7 +123,7 @@ def load_array(path: str, option: str) -> NDArray[Any]:
     Raises:
         DataError: the file is absent, damaged, holds Python objects, or has no such key.
     """
-    name, key = split_key(path, ".npz")
+    name, key = split_key(path)
     file = find_file(name, option)
     try:
         return _load(file, key, option)

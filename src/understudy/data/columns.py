@@ -132,7 +132,8 @@ class Kind:
             raise DataError(
                 f"column `{self.name}` must hold one of the {len(self.categories)} categories of "
                 f"the training rows ({quoted(self.categories)}), but "
-                f"{count_rows(len(unknown))} hold others: {quoted(sorted(pc.unique(unknown).to_pylist()))}"
+                f"{count_rows(len(unknown))} hold others: "
+                f"{quoted(sorted(pc.unique(unknown).to_pylist()))}"
             )
         return np.asarray(pc.cast(codes, pa.float64()).to_numpy(), np.float64)
 
@@ -198,7 +199,8 @@ def ids_of(table: Any, name: str | None, *, first_id: int) -> NDArray[np.int64]:
     if odd.any():
         raise DataError(
             f"`id_column: {name}` must hold a whole number per row, but "
-            f"{count_rows(int(odd.sum()))} hold others: {examples(numbers[odd].tolist())} (NaN: none)"
+            f"{count_rows(int(odd.sum()))} hold others: {examples(numbers[odd].tolist())} "
+            "(NaN: none)"
         )
     return numbers.astype(np.int64)
 

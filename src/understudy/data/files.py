@@ -41,10 +41,10 @@ def open_plain_or_gzip(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb")
 
 
-def split_key(path: str, suffix: str) -> tuple[str, str | None]:
-    """`file.npz:key` as the file and the key; no key where none is written."""
+def split_key(path: str) -> tuple[str, str | None]:
+    """`file.npz:key` or `file.json:key` as the file and the key; None where no key is written."""
     name, mark, key = path.rpartition(":")
-    if mark and name.lower().endswith(suffix):
+    if mark and name.lower().endswith((".npz", ".json")):
         return name, key
     return path, None
 

@@ -33,7 +33,7 @@ def without_copies(
     """
     if overlap == "allow":
         return train
-    first = {key: at for key, at in zip(_keys(rows.inputs, test), test, strict=True)}
+    first = dict(zip(_keys(rows.inputs, test), test, strict=True))
     twins = [first.get(key, -1) for key in _keys(rows.inputs, train)]
     copies = np.asarray(twins, np.int64) >= 0
     count = int(copies.sum())

@@ -184,7 +184,7 @@ def _parts(column: Any, image: str) -> tuple[Any, list[str | None]]:
 def _class_names(classes: list[str] | str) -> tuple[str, ...]:
     if isinstance(classes, list):
         return tuple(classes)
-    path, key = split_key(classes, ".json")
+    path, key = split_key(classes)
     file = find_file(path, "classes")
     try:
         names = json.loads(file.read_text(encoding="utf-8"))

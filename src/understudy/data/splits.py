@@ -6,15 +6,14 @@ and in every version of NumPy.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from understudy.data.draws import Draws, strata_of
 from understudy.data.overlap import Overlap, without_copies
-from understudy.data.rows import Rows, labelled_rows
-from understudy.data.views import draw
+from understudy.data.rows import Rows
 from understudy.data.wording import count_rows, examples, quoted, raise_problems
 from understudy.errors import DataError, MissingExtraError
 from understudy.folders import write_with
@@ -23,7 +22,6 @@ Share = float | int
 
 # Streams of random numbers far from those that views draw from.
 _TEST, _LIMIT, _VALIDATION, _LABELLED = range(1 << 20, (1 << 20) + 4)
-_BINS = 10
 _FORMAT = "understudy splits 1"
 
 
@@ -75,7 +73,7 @@ class Splits:
         write_with(path, lambda part: save_file(whole, part, metadata={"format": _FORMAT}))
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path) -> "Splits":
         """Read what `save` wrote.
 
         Raises:
@@ -137,8 +135,8 @@ def split(
     """
     _check_ids(rows)
     known = rows.labelled if rows.labelled.any() else np.ones(len(rows), np.bool_)
-    strata = _strata(rows)
-    draws = _Draws(ids=rows.ids, seed=seed)
+    strata = strata_of(rows)
+    draws = Draws(ids=rows.ids, seed=seed)
     if test == "given":
         chosen = _given_test(rows)
     else:
@@ -167,56 +165,6 @@ def split(
     return splits
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Draws:
-    """Chooses rows by the hash of their ids."""
-
-    ids: NDArray[np.int64]
-    seed: int
-
-    def take(
-        self,
-        pool: NDArray[np.int64],
-        strata: NDArray[np.int64],
-        count: int,
-        stream: int,
-        *,
-        at_least: int = 0,
-    ) -> NDArray[np.int64]:
-        """`count` rows of the pool, each stratum by its share (and `at_least` so many), sorted."""
-        ids = torch.from_numpy(self.ids[pool])
-        hashes = draw(ids, torch.zeros_like(ids), seed=self.seed, stream=stream).numpy()
-        codes, members = np.unique(strata[pool], return_inverse=True)
-        quotas = shares(np.bincount(members, minlength=len(codes)), count, at_least=at_least)
-        order = np.lexsort((self.ids[pool], hashes, members))
-        starts = np.concatenate([[0], np.cumsum(np.bincount(members, minlength=len(codes)))])
-        taken = [order[start : start + quota] for start, quota in zip(starts, quotas, strict=False)]
-        return np.sort(pool[np.concatenate([np.empty(0, np.int64), *taken])])
-
-
-def shares(sizes: NDArray[np.int64], count: int, *, at_least: int = 0) -> NDArray[np.int64]:
-    """`count` divided among groups in proportion to their sizes, by largest remainders.
-
-    Whole-number arithmetic, so that equal shares are equal everywhere; ties go to the larger
-    group, then to the earlier one. `at_least` raises small shares at the cost of the largest.
-    """
-    total = int(sizes.sum())
-    if total == 0:
-        return np.zeros_like(sizes)
-    quotas, remainders = np.divmod(sizes * count, total)
-    order = np.lexsort((np.arange(len(sizes)), -sizes, -remainders))
-    quotas[order[: count - int(quotas.sum())]] += 1
-    floor = np.minimum(at_least, sizes)
-    surplus = int(np.maximum(floor - quotas, 0).sum())
-    quotas = np.maximum(quotas, floor)
-    for _ in range(surplus):
-        richest = int(np.argmax(quotas - floor))
-        if quotas[richest] <= floor[richest]:
-            break
-        quotas[richest] -= 1
-    return quotas
-
-
 def _count(share: Share, total: int, name: str) -> int:
     if isinstance(share, bool) or share <= 0 or (isinstance(share, float) and share >= 1):
         raise DataError(
@@ -229,19 +177,6 @@ def _count(share: Share, total: int, name: str) -> int:
             f"{count_rows(total)} that there are to take from"
         )
     return count
-
-
-def _strata(rows: Rows) -> NDArray[np.int64]:
-    """The class of each row, or the tenth of its first target; -1 where it is unlabelled."""
-    if rows.labels is None:
-        return np.full(len(rows), -1, np.int64)
-    if rows.labels.ndim == 1 and rows.labels.dtype.kind == "i":
-        return rows.labels.astype(np.int64)
-    known = np.flatnonzero(rows.labelled)
-    order = known[np.lexsort((rows.ids[known], rows.labels[known, 0]))]
-    bins = np.full(len(rows), -1, np.int64)
-    bins[order] = np.arange(len(order)) * min(_BINS, max(len(order), 1)) // max(len(order), 1)
-    return bins
 
 
 def _given_test(rows: Rows) -> NDArray[np.int64]:
@@ -268,7 +203,7 @@ def _keep_labels(
     rows: Rows,
     strata: NDArray[np.int64],
     labelled: Share | None,
-    draws: _Draws,
+    draws: Draws,
 ) -> NDArray[np.bool_]:
     mask = rows.labelled[train]
     if labelled is None or (isinstance(labelled, float) and labelled == 1.0):

@@ -151,7 +151,8 @@ def _whole(values: NDArray[Any], what: str) -> NDArray[np.int64]:
         if len(odd):
             raise DataError(
                 f"{what} of a classification must be whole numbers, but "
-                f"{count_rows(len(odd))} hold others: {examples(odd.tolist())}; for real numbers say `task: regression`"
+                f"{count_rows(len(odd))} hold others: {examples(odd.tolist())}; "
+                "for real numbers say `task: regression`"
             )
     elif values.dtype.kind not in "biu":
         raise DataError(f"{what} must be whole numbers or texts, but got {values.dtype}")

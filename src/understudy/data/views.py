@@ -116,8 +116,12 @@ class Views:
     ) -> Shaped[Tensor, " batch ..."]:
         """The given view of each row."""
         for number, operation in enumerate(self.operations):
-            stream = iter(range(number * 64, number * 64 + 64))
-            rows = operation(
-                rows, lambda s=stream: draw(ids, views, seed=self.seed, stream=next(s))
-            )
+            rows = operation(rows, self._draws(ids, views, number))
         return rows
+
+    def _draws(
+        self, ids: Int64[Tensor, " batch"], views: Int64[Tensor, " batch"], number: int
+    ) -> Callable[[], Int64[Tensor, " batch"]]:
+        # Each operation has 64 streams of its own, so that one more draw in it moves no other's.
+        streams = iter(range(number * 64, number * 64 + 64))
+        return lambda: draw(ids, views, seed=self.seed, stream=next(streams))

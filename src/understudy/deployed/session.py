@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -53,7 +53,7 @@ class Deployed:
         self.input_dtype = _dtype(inputs[0].type, path)
 
     @classmethod
-    def open(cls, path: Path, *, threads: int | None = None) -> Self:
+    def open(cls, path: Path, *, threads: int | None = None) -> "Deployed":
         """Open a file.
 
         Args:

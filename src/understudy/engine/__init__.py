@@ -6,6 +6,6 @@ bit for bit the run that was never interrupted, dropout included.
 """
 
 from understudy.engine.fitting import OURS, Fitted, fit
-from understudy.engine.module import learning_rate_factor
+from understudy.engine.module import Validate, learning_rate_factor
 
-__all__ = ["OURS", "Fitted", "fit", "learning_rate_factor"]
+__all__ = ["OURS", "Fitted", "Validate", "fit", "learning_rate_factor"]

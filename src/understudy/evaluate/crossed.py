@@ -94,8 +94,8 @@ def needed(
 
     def decides(more_seeds: int, more_rows: int) -> bool:
         expected = MeanSquares(
-            seeds=residual + more_rows * of_a_seed,
-            rows=residual + more_seeds * of_a_row,
+            seeds=np.asarray(residual + more_rows * of_a_seed),
+            rows=np.asarray(residual + more_seeds * of_a_row),
             residual=residual,
         )
         half = spread(expected, seeds=more_seeds, rows=more_rows, level=level).half_width

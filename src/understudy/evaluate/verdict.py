@@ -232,8 +232,8 @@ class _Wording:
                 "a wider margin"
             )
         return (
-            f"Undecided: {self._change(effect)} {self._interval(low, high)}, which leaves more than "
-            f"one answer open. {remedy}, if effect and noise stay as measured."
+            f"Undecided: {self._change(effect)} {self._interval(low, high)}, which leaves more "
+            f"than one answer open. {remedy}, if effect and noise stay as measured."
         )
 
     def too_few(self, effect: float) -> str:

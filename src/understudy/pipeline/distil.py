@@ -21,7 +21,7 @@ from understudy.models.weights import load_into, read_weights, save_weights, wei
 from understudy.objective import Objective, control_objective
 from understudy.pipeline.prepare import signatures
 from understudy.pipeline.teach import Loaded, label, validation_loader
-from understudy.pipeline.work import Work
+from understudy.pipeline.work import Work, validator
 from understudy.recipe import Phase
 from understudy.students.scratch import scratch
 
@@ -223,7 +223,7 @@ def _phase(
             training=training,
             loader=loader,
             validation=validation_loader(work),
-            validate=lambda outputs, labels: score.value(outputs.double().numpy(), labels.numpy()),
+            validate=validator(score),
             higher_is_better=score.higher_is_better,
             seed=seed,
             folder=folder,

@@ -21,6 +21,7 @@ from understudy.export.onnx import export_onnx
 from understudy.folders import make_folder
 from understudy.models.deployable import Deployable, read_answer
 from understudy.objective import Objective, Term, control_objective
+from understudy.pipeline.work import validator
 from understudy.recipe import Source, TermEntry, Training, default_objective
 from understudy.students.scratch import scratch
 from understudy.tasks import AnyTask, Classification, Regression
@@ -123,7 +124,7 @@ def distill(
                     training=training,
                     loader=train,
                     validation=validation,
-                    validate=lambda o, t, s=score: s.value(o.double().numpy(), t.numpy()),
+                    validate=validator(score),
                     higher_is_better=score.higher_is_better,
                     seed=seed,
                 )
@@ -173,9 +174,9 @@ class Loader:
     def set_epoch(self, epoch: int) -> None:
         """Pass the epoch on to whoever wants to know."""
         for name in ("sampler", "dataset"):
-            inner = getattr(self._loader, name, None)
-            if hasattr(inner, "set_epoch"):
-                inner.set_epoch(epoch)
+            set_epoch = getattr(getattr(self._loader, name, None), "set_epoch", None)
+            if callable(set_epoch):
+                set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self._loader)  # type: ignore[arg-type]
@@ -199,8 +200,8 @@ def to_batch(item: Any) -> Batch:
     usable = isinstance(item, (tuple, list)) and len(item) in (2, 3) and isinstance(item[0], Tensor)
     if not usable:
         raise DataError(
-            "a loader must give (inputs, labels), (inputs, labels, ids), a mapping with these names "
-            f"or a Batch, but gave {type(item).__name__}: give it a `collate_fn`"
+            "a loader must give (inputs, labels), (inputs, labels, ids), a mapping with these "
+            f"names or a Batch, but gave {type(item).__name__}: give it a `collate_fn`"
         )
     labels = item[1]
     if isinstance(labels, Tensor) and labels.is_floating_point() and labels.ndim == 1:

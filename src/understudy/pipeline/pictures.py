@@ -50,7 +50,7 @@ def _confusion(answers: Mapping[str, Array], labels: Array) -> dict[str, Any] | 
     if next(iter(answers.values())).shape[-1] > MOST_CLASSES:
         return None
     return {
-        name: sum(confusion(one, labels) for one in given).tolist()
+        name: np.sum([confusion(one, labels) for one in given], axis=0).tolist()
         for name, given in answers.items()
         if name != "student_int8"
     }

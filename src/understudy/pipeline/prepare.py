@@ -1,6 +1,5 @@
 """Stage `data`: read the rows, check them, split them, and find how they are scaled."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from understudy.data.preprocess import Preprocess, fit_preprocess
 from understudy.data.rows import Rows
 from understudy.data.splits import Splits, split
 from understudy.errors import DataError
-from understudy.folders import Stage, fingerprint, read_json, write_json
+from understudy.folders import fingerprint, read_json, write_json
 from understudy.pipeline.work import Material, Work
 from understudy.recipe import Entry, Source
 from understudy.tasks import AnyTask, Classification, Regression
@@ -106,7 +105,7 @@ def _write(work: Work, folder: Path) -> dict[str, Any]:
     facts = {
         "content": rows.fingerprint(),
         "preprocess": preprocess.describe(),
-        "facts": dict(preprocess.facts()) | {"width": task.width},
+        "facts": dict(preprocess.facts) | {"width": task.width},
         "task": _describe(task),
         "counts": counts,
         "columns": [{"name": c.name, "categories": c.categories} for c in rows.columns or ()],
@@ -165,10 +164,7 @@ def hidden_labels(rows: Rows, splits: Splits) -> NDArray[Any]:
     """The labels without those that the recipe hides from student and control."""
     if rows.labels is None:
         return np.full(len(rows.inputs), -1, np.int64)
-    labels = rows.labels.copy()
-    hidden = splits.train[~splits.labelled]
-    labels[hidden] = -1 if rows.classes is not None else np.nan
-    return labels
+    return splits.visible(rows.labels)
 
 
 def load(work: Work) -> Material:
@@ -205,13 +201,3 @@ def load(work: Work) -> Material:
         ids=torch.from_numpy(np.array(rows.ids)),
         fingerprint=fingerprint(facts),
     )
-
-
-def stage_of(folder: Path) -> Stage:
-    """The data stage of a finished run, for those who only look."""
-    return Stage(run=folder, name="data", depends={})
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0))

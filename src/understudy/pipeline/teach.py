@@ -24,7 +24,7 @@ from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_weights, save_weights, weights_fingerprint
 from understudy.objective import control_objective
 from understudy.pipeline.prepare import signatures
-from understudy.pipeline.work import Work
+from understudy.pipeline.work import Work, validator
 from understudy.recipe import Training
 from understudy.teachers.cached import CachedTeacher
 from understudy.teachers.checked import CheckedTeacher
@@ -178,7 +178,7 @@ def _train(work: Work, module: Deployable, training: Training, folder: Path) -> 
             training=training,
             loader=loader,
             validation=validation_loader(work),
-            validate=lambda outputs, labels: score.value(outputs.double().numpy(), labels.numpy()),
+            validate=validator(score),
             higher_is_better=score.higher_is_better,
             seed=work.recipe.data.seed,
             folder=folder,

@@ -15,6 +15,8 @@ from understudy import __version__
 from understudy.contracts import Progress
 from understudy.data.rows import Rows
 from understudy.data.splits import Splits
+from understudy.engine import Validate
+from understudy.evaluate.quality import Score
 from understudy.folders import Stage, make_folder
 from understudy.models.deployable import Deployable, Rescale
 from understudy.pipeline.crew import Crew
@@ -23,6 +25,11 @@ from understudy.tasks import AnyTask, Regression
 
 # Counted up when a stage's result changes for the same inputs, so that old stages are redone.
 REVISION = 1
+
+
+def validator(score: Score) -> Validate:
+    """A NumPy score as the engine's validation function."""
+    return lambda outputs, labels: score.value(outputs.double().numpy(), labels.numpy())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

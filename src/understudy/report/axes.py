@@ -84,7 +84,7 @@ Box = tuple[float, float, float, float]
 def place(
     points: Sequence[tuple[Point, str]], walls: Sequence[Box], *, left: float, right: float
 ) -> list[tuple[Point, str]]:
-    """Where each point's words go: their start (or end) and its anchor, clear of points, words and walls.
+    """Where each point's words go: their start (or end) and its anchor, clear of all else.
 
     Beside the point where there is room, else above or below; the first that is free, or the one
     that overlaps least.

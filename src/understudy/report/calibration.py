@@ -1,4 +1,4 @@
-"""How far answers can be believed: reliability of probabilities, predicted against measured values."""
+"""How far answers can be believed: reliability of shares, predicted against measured values."""
 
 from collections.abc import Mapping
 

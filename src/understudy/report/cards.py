@@ -37,7 +37,8 @@ def _picture(row: Mapping[str, Any]) -> str:
     # A record may come from elsewhere: nothing but an image that stands in the page itself.
     if not isinstance(image, str) or not image.startswith("data:image/"):
         return ""
-    return f'<img src="{escape(image)}" alt="row {wording.cut(row.get("id"), 12)}" width="84" height="84">'
+    told = f"row {wording.cut(row.get('id'), 12)}"
+    return f'<img src="{escape(image)}" alt="{told}" width="84" height="84">'
 
 
 def _values(row: Mapping[str, Any]) -> str:
@@ -73,7 +74,7 @@ def _probabilities(
     names += [str(index) for index in range(len(names), width)]
     label = str(row.get("label"))
     classes = _classes(answers, names, label)
-    shown = [wording.short(names[index], 11) for index in classes]
+    shown = [wording.squeezed(names[index], 11) for index in classes]
     left = 8 + svg.widest(shown, least=18, most=84)
     parts = []
     for place, index in enumerate(classes):
@@ -92,7 +93,7 @@ def _probabilities(
 
 def _classes(answers: Mapping[str, list[float]], names: Sequence[str], label: str) -> list[int]:
     """The true class, the first choices of every model, then what the teacher says next."""
-    ranked = [sorted(range(len(v)), key=lambda i: -v[i]) for v in answers.values()]  # noqa: B023
+    ranked = [sorted(range(len(v)), key=lambda i: -v[i]) for v in answers.values()]
     wanted = [names.index(label)] if label in names else []
     wanted += [order[0] for order in ranked] + ranked[0]
     chosen = list(dict.fromkeys(wanted))[:_MOST_CLASSES]

@@ -29,7 +29,8 @@ def trade_off(record: RunRecord, cost: str) -> str:
     y = _score_scale(record, list(points))
     marks = x.ticks(6)
     across = Axis(scale=x, ticks=marks, labels=[write(m) for m in marks], title=title)
-    up = _up(y, record.primary.replace("_", " "), record.unit)
+    name = record.primary.replace("_", " ")
+    up = _up(y, name if record.higher_is_better else f"{name} (lower is better)", record.unit)
     parts = [_budget(x, y, limit, write), axes.frame(axes.thin(across, room=10), up)]
     spots: list[tuple[Point, str]] = []
     walls = [(x(limit) - 1, y.end, x(limit) + 1, y.start)] if limit else []
@@ -66,8 +67,8 @@ def learning(record: RunRecord, key: str, title: str) -> str:
     limit = max(8, min(_LINE_POINTS, _ALL_POINTS // max(len(lines) for lines in arms.values())))
     curves, ends = [], []
     for arm, lines in arms.items():
-        for points in lines[:_MOST_LINES]:
-            curves.append(svg.path(_drawn(points, x, y, limit), f"curve thin {arm}"))
+        shown = [_drawn(points, x, y, limit) for points in lines[:_MOST_LINES]]
+        curves += [svg.path(points, f"curve thin {arm}") for points in shown]
     for arm, lines in arms.items():
         drawn = _drawn(mean_line(lines), x, y, _LINE_POINTS)
         curves.append(svg.path(drawn, f"curve mean {arm}", title=f"{arm}, mean of {len(lines)}"))

@@ -25,14 +25,14 @@ def confusion_chart(record: RunRecord, model: str) -> str:
     names = class_names(record, len(table))
     part = table[np.ix_(chosen, chosen)]
     worst = _worst(record)
-    left = 8 + svg.widest((wording.short(names[i], 12) for i in chosen), least=38, most=86)
+    left = 8 + svg.widest((wording.squeezed(names[i], 11) for i in chosen), least=38, most=86)
     box = (_SIDE - left) / len(chosen)
     parts = [
         svg.text(left - 8, 14, "true ▼", "title", anchor="end"),
         svg.text(left, 14, "taken for ▶", "title"),
     ]
     for i, actual in enumerate(chosen):
-        y, label = _TOP + i * box, wording.short(names[actual], 12)
+        y, label = _TOP + i * box, wording.squeezed(names[actual], 11)
         parts.append(svg.text(left - 8, y + box / 2 + 4, label, "tick name", anchor="end"))
         parts.append(
             _foot(left + (i + 0.5) * box, _TOP + len(chosen) * box + 15, names[actual], box)
@@ -59,7 +59,9 @@ def confusion_changes(record: RunRecord) -> str:
     if not pairs:
         return ""
     names = class_names(record, len(change))
-    labels = [f"{wording.short(names[a], 9)} → {wording.short(names[b], 9)}" for a, b in pairs]
+    labels = [
+        f"{wording.squeezed(names[a], 9)} → {wording.squeezed(names[b], 9)}" for a, b in pairs
+    ]
     column = svg.widest(labels, least=30, most=150)
     counts = [float(table[pair]) for pair in pairs for table in (student, control)]
     scale = Scale.around(
@@ -143,7 +145,7 @@ def _fits(name: str, box: float) -> bool:
 def _foot(x: float, y: float, name: str, box: float) -> str:
     if _fits(name, box):
         return svg.text(x, y, name, "tick name", anchor="middle")
-    words = svg.text(0, 0, wording.short(name, 10), "tick name", anchor="end")
+    words = svg.text(0, 0, wording.squeezed(name, 10), "tick name", anchor="end")
     return f'<g transform="translate({svg.n(x + 4)} {svg.n(y - 6)}) rotate(-45)">{words}</g>'
 
 

@@ -57,8 +57,9 @@ def _check(check: Mapping[str, object]) -> str:
     met = check.get("met")
     sign, tone = ("✓", "yes") if met is True else ("✗", "no") if met is False else ("?", "open")
     words = f'{write(measured)} <span class="quiet">/ {write(limit)}</span>'
+    plain = wording.cut(name.replace("_ms", "").replace("_", " "), 60)
     return (
-        f'<li class="{tone}"><p><span class="sign">{sign}</span> {wording.cut(name.replace("_ms", "").replace("_", " "), 60)} '
+        f'<li class="{tone}"><p><span class="sign">{sign}</span> {plain} '
         f'<span class="at">{words}</span></p>{_bar(name, measured, limit)}</li>'
     )
 

@@ -53,7 +53,7 @@ def gap_chart(record: RunRecord) -> str:
     parts = [svg.line((_EDGE, y), (WIDTH - _EDGE, y), "axis")]
     parts.append(_bar(scale, scores["control"][0], scores["student"][0], y - 4, 8, "way"))
     below = sorted(scale(ends[0] or 0) for name, ends in known.items() if name != "student")
-    close = below[-1] - below[0] < 190
+    close = len(below) == 2 and below[1] - below[0] < 190
     for name, (value, low, high) in known.items():
         at = scale(value or 0)
         label = f"{DISPLAY[name]} {wording.score(value, record.unit)}"

@@ -12,6 +12,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}  # channels to PNG's colour type
+# From what share of the second class on a row "looks like" it, and below what it says nothing.
+_LOOKS_LIKE, _NOTHING = 0.1, 0.001
 
 
 def png_data_uri(image: Array, *, scale: int = 1, longest: int = 96) -> str:
@@ -34,8 +36,8 @@ def png_data_uri(image: Array, *, scale: int = 1, longest: int = 96) -> str:
         or not pixels.size
     ):
         raise ValueError(
-            "an image must be uint8 [height, width] or [height, width, 1 to 4 channels], not empty, "
-            f"but got {image.dtype} {list(image.shape)}: scale it to 0..255 and move its channels last"
+            "an image must be uint8 [height, width] or [height, width, 1 to 4 channels], and not "
+            f"empty, but got {image.dtype} {list(image.shape)}: scale it to 0..255, channels last"
         )
     pixels = _shrunk(pixels, longest).repeat(scale, axis=0).repeat(scale, axis=1)
     return f"data:image/png;base64,{b64encode(_png(pixels)).decode()}"
@@ -67,32 +69,34 @@ def choose_rows(
     rows, width = teacher_probabilities.shape
     if not rows or width < 2 or count < 1:
         return []
+    known = np.zeros(rows, dtype=bool) if labels is None else labels >= 0
     top = teacher_probabilities.argmax(axis=1)
-    truth = top if labels is None else np.where(labels < 0, top, labels).astype(np.int64)
+    truth = top if labels is None else np.where(known, labels, top).astype(np.int64)
     names = list(classes) if classes is not None else [str(index) for index in range(width)]
-    chosen: dict[int, str] = {}
-    quarter = count // 4 if control is not None else 0
+    contested: dict[int, str] = {}
     if control is not None:
-        ours, theirs = student.argmax(axis=1) == truth, control.argmax(axis=1) == truth
-        taken = control.argmax(axis=1)
-        for position in _spread(
-            ours & ~theirs, _sure(student, truth) - _sure(control, truth), truth
-        )[:quarter]:
-            chosen[position] = (
-                f"the student is right where the control says {names[taken[position]]}"
-            )
-        taken = student.argmax(axis=1)
-        for position in _spread(
-            theirs & ~ours, _sure(control, truth) - _sure(student, truth), truth
-        )[:quarter]:
-            chosen[position] = (
-                f"the control is right where the student says {names[taken[position]]}"
-            )
-    telling = _spread(top == truth, _entropy_off_top(teacher_probabilities), truth)
+        for winner, loser, words in (
+            (student, control, "the student is right where the control says {}"),
+            (control, student, "the control is right where the student says {}"),
+        ):
+            taken = loser.argmax(axis=1)
+            won = known & (winner.argmax(axis=1) == truth) & (taken != truth)
+            order = _spread(won, _sure(winner, truth) - _sure(loser, truth), truth)
+            contested |= {p: words.format(names[taken[p]]) for p in order[: count // 4]}
     second = np.argsort(-teacher_probabilities, axis=1, kind="stable")[:, 1]
-    soft = [position for position in telling if position not in chosen][: count - len(chosen)]
-    looks = {p: f"the {names[truth[p]]} that looks like {_a(names[second[p]])}" for p in soft}
-    return list((looks | chosen).items())
+    seen = _sure(teacher_probabilities, second)
+    # Where some rows have labels, a row without one cannot show that the teacher is right.
+    soft = (top == truth) & (known | ~known.any()) & (seen >= _NOTHING)
+    order = _spread(soft, _entropy_off_top(teacher_probabilities), truth)
+    telling = [p for p in order if p not in contested][: count - len(contested)]
+    told = {p: _looks(names[truth[p]], names[second[p]], float(seen[p])) for p in telling}
+    return list((told | contested).items())
+
+
+def _looks(name: str, other: str, share: float) -> str:
+    if share >= _LOOKS_LIKE:
+        return f"the {name} that looks like {_a(other)}"
+    return f"the {name} with a trace of {_a(other)}"
 
 
 def _entropy_off_top(probabilities: Array) -> Array:
@@ -120,7 +124,7 @@ def _spread(candidates: Array, telling: Array, truth: Array) -> list[int]:
 
 
 def _a(name: str) -> str:
-    vowel = name[:1].lower() in "aeiou" or name in ("8", "11", "18") or name.startswith("8")
+    vowel = name[:1].lower() in tuple("aeiou8") or name in ("11", "18")
     return f"{'an' if vowel else 'a'} {name}"
 
 

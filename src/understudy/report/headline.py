@@ -2,7 +2,7 @@
 
 from html import escape
 
-from understudy.report import svg, wording
+from understudy.report import wording
 from understudy.report.effect import effect_chart, gap_chart
 from understudy.report.record import RunRecord
 
@@ -21,7 +21,7 @@ def headline(record: RunRecord) -> str:
         f"<li>{wording.cut(note, 400)}</li>" for note in record.items("verdict", "notes")[:12]
     )
     figures = effect_chart(record), gap_chart(record)
-    captions = (_effect_caption(record), "The way from the control to the teacher.")
+    captions = (_effect_caption(record), _gap_caption(record))
     drawn = "".join(
         f"<figure>{figure}<figcaption>{caption}</figcaption></figure>"
         for figure, caption in zip(figures, captions, strict=True)
@@ -30,9 +30,10 @@ def headline(record: RunRecord) -> str:
     return (
         f'<header class="hero {tone}"><div class="said"><p class="eyebrow">{escape(name)}'
         f'<span class="quiet"> {escape(when)}</span></p>'
-        f'<h1><span class="sign" aria-hidden="true">{_VERDICTS.get(word, "·")}</span> '
-        f'{wording.cut(word, 40)}</h1><p class="sentence">{wording.cut(sentence, 1200)}</p>'
-        f"{_chips(record)}{_wrap('ul', 'notes', notes)}</div>{_wrap('div', 'proof', drawn)}</header>"
+        f"<h1>{_sign(word)}<span>{wording.cut(word, 40)}</span></h1>"
+        f'<p class="sentence">{wording.cut(sentence, 1200)}</p>'
+        f"{_chips(record)}{_wrap('ul', 'notes', notes)}</div>"
+        f"{_wrap('div', 'proof', drawn)}</header>"
     )
 
 
@@ -65,6 +66,19 @@ def _effect_caption(record: RunRecord) -> str:
         told = wording.difference(margin, record.unit).lstrip("+")
         text += f" Shaded: less than the margin of {told}."
     return escape(text)
+
+
+def _gap_caption(record: RunRecord) -> str:
+    if not {"control", "teacher"} <= set(record.models):
+        return "The student's score beside the other's."
+    closed = record.number("verdict", "gap_closed")
+    share = "" if closed is None else f": {wording.score(closed, 'share', decimals=0)} of it closed"
+    return f"The way from the control to the teacher{share}."
+
+
+def _sign(word: str) -> str:
+    sign = _VERDICTS.get(word)
+    return f'<span class="sign" aria-hidden="true">{sign}</span>' if sign else ""
 
 
 def _chips(record: RunRecord) -> str:

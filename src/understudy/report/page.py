@@ -74,9 +74,15 @@ def _gallery(record: RunRecord, room: int) -> str:
     rest = f'<p class="lead">{left} more in run.json.</p>' if left else ""
     # Short class names leave room for two cards beside each other on a telephone.
     css = "gallery tight" if letters(record) <= 4 else "gallery"
+    lead = "The stroke is the measured value, the marks are the models' answers."
+    if record.items("task", "classes"):
+        lead = (
+            "What the teacher says beside its first choice is what the student can learn from it. "
+            "Bars, from the top: " + ", ".join(arms) + "."
+        )
     return section(
         "Rows worth looking at",
-        "What the teacher says beside its first choice is what the student can learn from it.",
+        lead,
         f'<div class="keys">{legend(*arms)}</div><ul class="{css}">{"".join(cards)}</ul>{rest}',
     )
 

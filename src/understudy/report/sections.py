@@ -36,15 +36,12 @@ def evidence(record: RunRecord) -> str:
             ),
             section(
                 "Learning",
-                "Thin: each seed. Thick: their mean. Student and control minimise different losses: "
-                "compare their shapes, not their heights.",
+                "Thin: each seed. Thick: their mean. Losses of different objectives: compare their "
+                "shapes, not their heights.",
                 _learning(record),
             ),
             section(
-                "Where the student wins and loses",
-                "Pale bars: the interval of the difference holds 0. On the right, every pair of "
-                "classes goes from the control (square) to the student (disc).",
-                _differences(record),
+                "Where the student wins and loses", _differences_lead(record), _differences(record)
             ),
             section("What was taken for what", _confusion_lead(record), _confusions(record)),
             section(
@@ -53,7 +50,7 @@ def evidence(record: RunRecord) -> str:
                 _scatter(record),
             ),
             section(
-                "How far its certainty can be trusted",
+                "How far their certainty can be trusted",
                 "On the dotted line a model is right as often as it is sure. Larger discs are more "
                 "rows; “off by” is their mean distance from the line.",
                 _calibration(record),
@@ -88,7 +85,9 @@ def _learning(record: RunRecord) -> str:
             "Training loss": learning(record, "training_loss", "loss"),
         }
     )
-    return f'<div class="keys">{legend("student", "control")}</div>{drawn}' if drawn else ""
+    arms = {curve.get("arm") for curve in record.items("curves") if isinstance(curve, Mapping)}
+    keys = legend(*(arm for arm in ("student", "control") if arm in arms))
+    return f'<div class="keys">{keys}</div>{drawn}' if drawn else ""
 
 
 def _differences(record: RunRecord) -> str:
@@ -99,6 +98,15 @@ def _differences(record: RunRecord) -> str:
             "Confusions that changed most": confusion_changes(record),
         }
     )
+
+
+def _differences_lead(record: RunRecord) -> str:
+    lead = "A pale bar: the interval of the difference holds 0."
+    if confusion_changes(record):
+        lead += (
+            " Squares are the control, discs the student: how often one class is taken for another."
+        )
+    return lead
 
 
 def _confusion_lead(record: RunRecord) -> str:

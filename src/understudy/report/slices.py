@@ -26,7 +26,7 @@ def slice_chart(record: RunRecord) -> str:
     rows.sort(key=lambda row: -(_ends(row)[0] or 0.0))
     many = len(rows) > MOST
     shown = rows[: MOST // 2] + rows[-(MOST // 2) :] if many else rows
-    names = [wording.short(str(row.get("name")), 17) for row in shown]
+    names = [wording.squeezed(str(row.get("name")), 15) for row in shown]
     column = svg.widest(names, least=30, most=_WIDEST)
     every = [value for row in shown for value in _ends(row)]
     scale = Scale.around([0.0, *every], start=column + 10, end=WIDTH - 14, pad=0.06)

@@ -38,15 +38,17 @@ small { font-size: inherit; }
 .teacher { --c: var(--teacher); } .student { --c: var(--student); }
 .control { --c: var(--control); } .student_int8 { --c: var(--int8); }
 
-.hero { --tone: var(--flat); display: grid; grid-template-columns: 1.12fr 1fr; gap: 40px;
-  align-items: center; padding: 36px 40px; border-radius: 20px; background: var(--card);
-  border: 1px solid var(--rule); border-top: 8px solid var(--tone); }
+.hero { --tone: var(--flat); display: grid; grid-template-columns: 1.25fr 1fr; gap: 40px;
+  align-items: center; padding: 44px 40px 36px; border-radius: 20px; background: var(--card);
+  border: 1px solid var(--rule); position: relative; overflow: hidden; }
+.hero::before { content: ""; position: absolute; inset: 0 0 auto; height: 8px;
+  background: var(--tone); }
 .hero.helped { --tone: var(--good); } .hero.hurt { --tone: var(--bad); }
 .hero.undecided { --tone: var(--open); }
 .eyebrow { font-weight: 600; overflow-wrap: anywhere; }
-h1 { color: var(--tone); font-size: clamp(2.5rem, 7vw, 4.6rem); font-weight: 800; line-height: 1;
-  letter-spacing: -.035em; margin: 14px 0 18px -.03em; }
-h1 .sign { font-size: .62em; vertical-align: .16em; letter-spacing: 0; }
+h1 { color: var(--tone); font-size: clamp(2.2rem, 10vw, 3.9rem); font-weight: 800; line-height: 1;
+  letter-spacing: -.035em; margin: 14px 0 18px; display: flex; gap: .28em; align-items: baseline; }
+h1 .sign { font-size: .6em; letter-spacing: 0; }
 .sentence { font-size: 1.2rem; line-height: 1.45; max-width: 34em; overflow-wrap: anywhere; }
 .chips { display: flex; flex-wrap: wrap; gap: 8px; margin-top: 20px; }
 .chip { border: 1.5px solid var(--c, var(--rule)); color: var(--c, var(--soft)); font-weight: 600;
@@ -71,12 +73,13 @@ h1 .sign { font-size: .62em; vertical-align: .16em; letter-spacing: 0; }
 .box { padding: 18px 20px; min-width: 0; }
 .box h2 { font-size: 1rem; margin: 0 0 10px; }
 .box p { display: flex; gap: .5em; align-items: baseline; }
-.box .at { margin-left: auto; }
+.box .at { margin-left: auto; white-space: nowrap; }
 .files { display: grid; gap: 12px; }
 .files code { display: block; padding: 7px 10px; border-radius: 8px; background: var(--grid);
   font-size: .85rem; overflow-wrap: anywhere; }
 .checks { display: grid; gap: 8px; }
-.meter { position: relative; height: 6px; border-radius: 3px; background: var(--grid); margin: 4px 0; }
+.meter { position: relative; height: 6px; border-radius: 3px; background: var(--grid);
+  margin: 4px 0; }
 .meter i { display: block; height: 100%; border-radius: 3px; background: var(--c, var(--soft)); }
 .meter b { position: absolute; top: -4px; height: 14px; border-left: 2.5px solid var(--ink); }
 .checks .sign { color: var(--c); font-weight: 700; }
@@ -85,9 +88,9 @@ main > section { margin-top: 56px; }
 main > section > h2 { font-size: 1.55rem; letter-spacing: -.02em; line-height: 1.2; }
 .lead { color: var(--soft); max-width: 46em; margin-top: 4px; }
 .panels { display: grid; gap: 16px; margin-top: 18px;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
-.panels.three { grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); }
-.panels.four { grid-template-columns: repeat(auto-fit, minmax(min(100%, 220px), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); }
+.panels.three { grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); }
+.panels.four { grid-template-columns: repeat(auto-fill, minmax(min(100%, 220px), 1fr)); }
 .panel { padding: 18px 18px 14px; min-width: 0; }
 .panel svg { width: 100%; margin: 0 auto; }
 .panel h3 { font-size: 1rem; margin-bottom: 10px; }
@@ -150,18 +153,18 @@ rect.way { stroke: none; }
 
 .gallery { display: grid; gap: 14px; margin-top: 14px;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); }
-.gallery.tight { grid-template-columns: repeat(auto-fill, minmax(min(100%, 196px), 1fr)); }
 .card { padding: 14px; min-width: 0; break-inside: avoid; }
-.card > svg { width: 100%; margin-top: 10px; }
+.card > svg { width: 100%; max-width: 300px; margin-top: 10px; }
 .card .row { display: flex; gap: 12px; align-items: flex-start; }
 .card img { width: 84px; height: 84px; flex: none; object-fit: contain; border-radius: 8px;
   image-rendering: pixelated; background: var(--grid); }
 .words { min-width: 0; overflow-wrap: anywhere; line-height: 1.35; }
 .label b { font-size: 1.05rem; }
-.why { font-size: .88rem; margin-top: 4px; }
+.why { font-size: .88rem; margin-top: 4px; text-wrap: pretty; }
 .values { display: grid; grid-template-columns: auto 1fr; gap: 1px 12px; font-size: .84rem;
   margin-top: 8px; }
-.values dt { color: var(--soft); } .values dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
+.values dt { color: var(--soft); }
+.values dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 
 details { margin-top: 12px; background: var(--card); border: 1px solid var(--rule);
   border-radius: 14px; padding: 12px 18px; }
@@ -172,7 +175,7 @@ details pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .82rem;
   background: var(--card); overflow-wrap: anywhere; }
 footer { margin-top: 48px; color: var(--soft); font-size: .85rem; overflow-wrap: anywhere; }
 
-@media (max-width: 860px) {
+@media (max-width: 1030px) {
   .hero { grid-template-columns: minmax(0, 1fr); gap: 24px; }
 }
 @media (max-width: 600px) {
@@ -190,6 +193,7 @@ footer { margin-top: 48px; color: var(--soft); font-size: .85rem; overflow-wrap:
   table[role] tbody tr > td { border-top: 0; }
   table[role] td, table[role] thead th { padding: 3px 8px 7px; font-size: .9rem; min-width: 0; }
   thead th { font-size: .85rem; white-space: normal; }
+  thead th .sign { display: block; margin: 0 0 2px auto; }
   tbody tr:first-child .number { font-size: 1rem; }
   td small { font-size: .7rem; letter-spacing: -.02em; }
   svg.wide text { font-size: 13.5px; }
@@ -202,6 +206,7 @@ footer { margin-top: 48px; color: var(--soft); font-size: .85rem; overflow-wrap:
 }
 @media print {
   :root { color-scheme: light; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   main { max-width: none; padding: 0; }
   .hero, .tile, .panel, .card, .box, tr { break-inside: avoid; }
 }

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 import numpy as np
 
@@ -165,15 +166,15 @@ def dots(points: Iterable[Point], css: str) -> str:
 
 def marker(model: str, x: float, y: float, *, radius: float = 6, title: str = "") -> str:
     """A model's own shape: teacher diamond, student disc, control square, int8 triangle."""
-    r = radius
-    if model == "control":
-        shape = f'<rect x="{n(x - 0.85 * r)}" y="{n(y - 0.85 * r)}" width="{n(1.7 * r)}" height="{n(1.7 * r)}"/>'
-    elif model == "student":
-        shape = f'<circle cx="{n(x)}" cy="{n(y)}" r="{n(r)}"/>'
-    elif model == "teacher":
-        shape = f'<path d="M{n(x)} {n(y - 1.25 * r)}l{n(1.25 * r)} {n(1.25 * r)}l{n(-1.25 * r)} {n(1.25 * r)}l{n(-1.25 * r)} {n(-1.25 * r)}z"/>'
-    else:
-        shape = f'<path d="M{n(x)} {n(y - 1.1 * r)}l{n(1.15 * r)} {n(2 * r)}h{n(-2.3 * r)}z"/>'
+    if model == "student":
+        shape = f'<circle cx="{n(x)}" cy="{n(y)}" r="{n(radius)}"/>'
+        return group(f"mark {model}", shape, title=title)
+    corners = {
+        "teacher": ((0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)),
+        "control": ((-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)),
+    }.get(model, ((0, -1.1), (1.15, 0.9), (-1.15, 0.9)))
+    points = " ".join(f"{n(x + radius * dx)},{n(y + radius * dy)}" for dx, dy in corners)
+    shape = f'<polygon points="{points}"/>'
     return group(f"mark {model}", shape, title=title)
 
 
@@ -194,7 +195,7 @@ def downsample(points: Sequence[Point], limit: int) -> list[Point]:
     values = np.array([y for _, y in points])
     edges = np.linspace(0, len(points), max(limit - 2, 2) // 2 + 1).astype(int)
     keep = {0, len(points) - 1}
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
+    for first, last in pairwise(edges):
         if first < last:
             part = values[first:last]
             keep |= {int(first + part.argmin()), int(first + part.argmax())}

@@ -72,18 +72,20 @@ def legend(*models: str) -> str:
 
 
 def _sign(name: str) -> str:
-    return f'<svg aria-hidden="true" class="sign" viewBox="0 0 16 16" width="16" height="16">{svg.marker(name, 8, 8, radius=5.5)}</svg>'
+    mark = svg.marker(name, 8, 8, radius=5.5)
+    box = 'viewBox="0 0 16 16" width="16" height="16"'
+    return f'<svg aria-hidden="true" class="sign" {box}>{mark}</svg>'
 
 
 def _row(record: RunRecord, name: str, cells: Mapping[str, Cell]) -> str:
-    data = "".join(
-        f'<td role="cell" class="{model}"><span class="number">{escape(value)}</span>'
-        f"{f'<small>{escape(small)}</small>' if small else ''}</td>"
-        for model, (value, small) in (
-            (m, cells.get(m, (wording.MISSING, ""))) for m in record.models
-        )
-    )
-    return f'<tr role="row"><th role="rowheader" scope="row">{escape(wording.short(name, 40))}</th>{data}</tr>'
+    data = ""
+    for model in record.models:
+        value, small = cells.get(model, (wording.MISSING, ""))
+        shown = f'<span class="number">{escape(value)}</span>' if value else ""
+        shown += f"<small>{escape(small)}</small>" if small else ""
+        data += f'<td role="cell" class="{model}">{shown}</td>'
+    head = f'<th role="rowheader" scope="row">{wording.cut(name, 40)}</th>'
+    return f'<tr role="row">{head}{data}</tr>'
 
 
 def _scores(record: RunRecord) -> list[tuple[str, dict[str, Cell]]]:
@@ -124,7 +126,7 @@ def _costs(record: RunRecord) -> list[tuple[str, dict[str, Cell]]]:
     Write = Callable[[float | None], str]  # noqa: N806
     costs: tuple[tuple[str, tuple[str, ...], Write, tuple[str, str]], ...] = (
         ("parameters", ("parameters",), wording.count, ("fewer", "more")),
-        ("multiplications and additions", ("flops",), wording.count, ("fewer", "more")),
+        ("operations per row", ("flops",), wording.count, ("fewer", "more")),
         ("size of the file", ("bytes",), wording.size, ("smaller", "larger")),
         ("latency, 1 row", ("latency_ms", "batch1"), wording.milliseconds, ("faster", "slower")),
         ("latency, 32 rows", ("latency_ms", "batch32"), wording.milliseconds, ("faster", "slower")),
@@ -148,7 +150,6 @@ def _costs(record: RunRecord) -> list[tuple[str, dict[str, Cell]]]:
         rows.append((name, cells))
     runtimes = {m: record.get("models", m, "runtime") for m in record.models}
     if any(runtimes.values()):
-        rows.append(
-            ("measured in", {m: (wording.short(str(r), 20), "") for m, r in runtimes.items() if r})
-        )
+        told = {m: ("", wording.short(str(r), 20)) for m, r in runtimes.items() if r}
+        rows.append(("measured in", told))
     return rows

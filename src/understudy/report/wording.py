@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 MISSING = "–"
@@ -35,13 +36,13 @@ def interval(low: float | None, high: float | None, unit: str = "") -> str:
 
 
 def significant(value: float, digits: int = 4) -> str:
-    """A number with this many significant digits, without an exponent where it can be read."""
+    """A number with at most so many significant digits, without an exponent if it can be."""
     if value == 0:
         return "0"
     size = abs(value)
     if not 1e-4 <= size < 1e6:
         return f"{value:.{digits - 2}e}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
-    return _fixed(value, max(0, digits - 1 - math.floor(math.log10(size))))
+    return _bare(_fixed(value, max(0, digits - 1 - math.floor(math.log10(size)))))
 
 
 def aligned(values: Sequence[float | None], unit: str = "") -> Callable[[float | None], str]:
@@ -75,17 +76,14 @@ def milliseconds(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A time of seconds, as one would say it: 0.4 s · 48 s · 3 min 20 s · 2 h 5 min."""
+    """A time of seconds, as one would say it: 0.4 s · 48 s · 3.5 min · 2.1 h."""
     if value is None:
         return MISSING
     if value < 10:
         return f"{value:.1f} s"
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    if value < 119.5:
+        return f"{value:.0f} s"
+    return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:,.1f} h"
 
 
 def megabytes(value: float | None) -> str:
@@ -106,12 +104,14 @@ def ratio(teacher: float | None, other: float | None, less: str, more: str) -> s
 def ticks(values: Sequence[float], unit: str = "") -> list[str]:
     """Labels of an axis: as many decimals as its step needs, the same for all."""
     scaled = [100 * value for value in values] if unit == "share" else list(values)
-    steps = [abs(b - a) for a, b in zip(scaled, scaled[1:], strict=False)]
+    steps = [abs(b - a) for a, b in pairwise(scaled)]
     step = min((s for s in steps if s > 0), default=abs(scaled[0]) if scaled else 1.0)
     top = max((abs(value) for value in scaled), default=0.0)
     if step and (top >= 1e6 or step < 1e-5):
         return [significant(value, 3) for value in scaled]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step else 0
+    # Steps of 2.5 need one more than their size says.
+    decimals += abs(step * 10**decimals - round(step * 10**decimals)) > 1e-6
     return [_fixed(value, decimals) + ("%" if unit == "share" else "") for value in scaled]
 
 
@@ -123,6 +123,14 @@ def short(content: str, letters: int) -> str:
 def cut(value: Any, letters: int) -> str:
     """Anything as short words that are safe inside HTML."""
     return escape(short(str(value), letters))
+
+
+def squeezed(name: str, letters: int) -> str:
+    """A name cut in its middle, since names of a kind often differ at their end."""
+    if len(name) <= letters:
+        return name
+    tail = (letters - 1) // 2
+    return f"{name[: letters - 1 - tail].rstrip()}…{name[len(name) - tail :].lstrip()}"
 
 
 def _times(value: float) -> str:
@@ -139,9 +147,11 @@ def _scaled(value: float, base: float, units: Sequence[str]) -> str:
     digits = 0 if abs(value) >= 99.95 or (power == 0 and value == int(value)) else 1
     if abs(value) < 9.95 and not (power == 0 and value == int(value)):
         digits = 2
-    text = _fixed(value, digits)
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return f"{text} {units[power]}".rstrip()
+    return f"{_bare(_fixed(value, digits))} {units[power]}".rstrip()
+
+
+def _bare(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _fixed(value: float, decimals: int) -> str:

@@ -74,7 +74,7 @@ class Regression:
 
     def labelled_rows(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
         """As `labelled`, for arrays."""
-        return ~np.isnan(labels).any(axis=1)
+        return np.asarray(~np.isnan(labels).any(axis=1))
 
     def readable(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
         """The values themselves."""
