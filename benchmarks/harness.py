@@ -11,8 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from understudy.folders import write_atomic
-
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = (
     "numpy",
@@ -95,8 +93,18 @@ class Progress:
 
 def write(path: Path, content: Any) -> None:
     """Write JSON so that a reader finds the old file or the whole new one. NaN is refused."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text so that a reader finds the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def paste(text: str, *, name: str, page: Path) -> None:
@@ -110,7 +118,7 @@ def paste(text: str, *, name: str, page: Path) -> None:
     if old.count(begin) != 1 or old.count(end) != 1:
         raise ValueError(f"{page} must hold `{begin}` and `{end}` once each")
     head, rest = old.split(begin)
-    write_atomic(page, f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+    write_text(page, f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
 def environment() -> dict[str, Any]:

@@ -205,11 +205,11 @@ def table(figures: dict[str, float]) -> str:
     many = len(cells()) * len(TASTES)
     lines += [
         "",
-        f"{int(figures['comparisons']):,} simulated comparisons per cell. Most false claims of help "
-        f"or harm in any of {many} cells without an effect (these, and as many with less and with "
-        f"more taste): {100 * figures['worst_level']:.1f} %; with Satterthwaite's degrees of freedom "
-        f"{100 * figures['worst_plain_level']:.1f} %. Most false NO DIFFERENCE where the true effect "
-        f"is the margin or twice it: {100 * figures['worst_false_same']:.1f} %.",
+        f"{int(figures['comparisons']):,} simulated comparisons per cell. Most false claims of "
+        f"help or harm in any of {many} cells without an effect (these, and as many with less and "
+        f"with more taste): {100 * figures['worst_level']:.1f} %; with Satterthwaite's degrees of "
+        f"freedom {100 * figures['worst_plain_level']:.1f} %. Most false NO DIFFERENCE where the "
+        f"true effect is the margin or twice it: {100 * figures['worst_false_same']:.1f} %.",
     ]
     return "\n".join(lines)
 

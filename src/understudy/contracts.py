@@ -110,6 +110,7 @@ class Task(Protocol):
         """Which rows have a hard label, bool `[batch]`."""
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Reports how far one piece of work is; the engine and the recorder call it."""
 
@@ -117,6 +118,7 @@ class Tracker(Protocol):
         """Say that `done` units of the total are finished."""
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Where long work shows itself: a bar in a terminal, plain lines elsewhere, or nowhere."""
 

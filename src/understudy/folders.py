@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from errno import ENOSPC
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from understudy.errors import RunError
 
@@ -136,7 +136,7 @@ class Lock:
         self._path = make_folder(folder) / ".lock"
         self._descriptor: int | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Lock":
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:

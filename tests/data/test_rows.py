@@ -69,8 +69,9 @@ def test_rows_cannot_be_changed():
 
 
 def test_test_rows_stand_behind_the_training_rows_and_are_marked():
-    train, test = made(names=tuple("abcdef"), skipped=1), made(
-        names=tuple("ghijkl"), ids=np.arange(6, 12), skipped=2
+    train, test = (
+        made(names=tuple("abcdef"), skipped=1),
+        made(names=tuple("ghijkl"), ids=np.arange(6, 12), skipped=2),
     )
     rows = with_test(train, test)
     assert rows.ids.tolist() == list(range(12))

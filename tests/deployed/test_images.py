@@ -78,7 +78,7 @@ def test_white_is_the_scale_of_the_metadata(opened, tmp_path, kind, dtype):
 
 def test_another_size_is_refused_with_both_sizes(colour, tmp_path):
     path = save(tmp_path / "big.png", np.zeros((8, 5, 3), np.uint8))
-    with pytest.raises(DataError, match="must be 6 wide and 4 high for model.onnx") as caught:
+    with pytest.raises(DataError, match=r"must be 6 wide and 4 high for model\.onnx") as caught:
         load_rows([path], colour)
     assert "big.png is 5 wide and 8 high" in str(caught.value)
 

@@ -131,9 +131,7 @@ def test_a_table_of_a_header_alone_has_no_rows(table, tmp_path):
         ("age,work,hours\n1,private,2\n", r"column `work`: .* `private`; did you mean `Private`"),
     ],
 )
-def test_a_table_that_does_not_fit_is_an_error_that_names_the_place(
-    table, tmp_path, text, message
-):
+def test_a_table_that_does_not_fit_is_an_error_that_names_the_place(table, tmp_path, text, message):
     with pytest.raises(DataError, match=message):
         load_rows([write(tmp_path / "t.csv", text)], table)
 

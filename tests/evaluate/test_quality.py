@@ -153,7 +153,7 @@ def test_pseudo_values_of_one_row_are_refused():
 
 
 def test_a_score_that_hangs_on_one_row_says_which():
-    with pytest.raises(DataError, match="`r2` must be defined.*row 2 cannot be spared"):
+    with pytest.raises(DataError, match=r"`r2` must be defined.*row 2 cannot be spared"):
         quality.row_values(R2, np.zeros((4, 1)), np.array([7.0, 7.0, 8.0, 7.0]))
 
 

@@ -1,13 +1,21 @@
 """Small networks with what exporters stumble over; raw rows in, numbers out."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
 from beartype import beartype
 from jaxtyping import Float, Shaped, jaxtyped
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from understudy.export.onnx import export_onnx
+from understudy.export.quantize import quantize_int8
 
 
 class Pixels(nn.Module):
@@ -106,9 +114,7 @@ def nets() -> Mapping[str, tuple[nn.Module, Tensor]]:
     table = torch.randn(48, 64, generator=generator) * 4 + 8
     tokens = torch.randint(0, 50, (48, 7), generator=generator)
     torch.manual_seed(2)
-    mlp = nn.Sequential(
-        Scale(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 10)
-    )
+    mlp = nn.Sequential(Scale(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 10))
     normed = nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.GELU(), nn.Linear(8, 2))
     encoder = nn.Sequential(
         nn.Unflatten(1, (8, 8)),
@@ -126,3 +132,56 @@ def nets() -> Mapping[str, tuple[nn.Module, Tensor]]:
         "tied": (Tied(), tokens),
     }
     return {name: (settle(module, rows), rows) for name, (module, rows) in made.items()}
+
+
+@pytest.fixture(scope="session")
+def exported(nets, tmp_path_factory) -> Mapping[str, Path]:
+    """The file of every network, made once."""
+    folder = tmp_path_factory.mktemp("exported")
+    metadata = {"task": json.dumps("classification"), "classes": json.dumps(["ä", "b"])}
+    return {
+        name: export_onnx(module, rows[:3], folder / f"{name}.onnx", metadata=metadata)
+        for name, (module, rows) in nets.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def quantized(nets, exported, tmp_path_factory) -> Mapping[str, Path]:
+    """The int8 form of every network, made once."""
+    folder = tmp_path_factory.mktemp("quantized")
+    return {
+        name: quantize_int8(exported[name], folder / f"{name}.onnx", calibration=rows.numpy())
+        for name, (_, rows) in nets.items()
+    }
+
+
+@pytest.fixture
+def by_hand(tmp_path) -> Callable[..., Path]:
+    """Writes a file of nodes `(operator, inputs, output)` on float rows; faster than exporting."""
+
+    def make(
+        width: int,
+        nodes: Sequence[tuple[str, Sequence[str], str]],
+        constants: Mapping[str, np.ndarray],
+    ) -> Path:
+        kind = TensorProto.FLOAT
+        graph = helper.make_graph(
+            [
+                helper.make_node(name, inputs, [output], name=output)
+                for name, inputs, output in nodes
+            ],
+            "graph",
+            [helper.make_tensor_value_info("rows", kind, ["batch", width])],
+            [helper.make_tensor_value_info("output", kind, ["batch", None])],
+            [
+                numpy_helper.from_array(np.asarray(value, np.float32), name)
+                for name, value in constants.items()
+            ],
+        )
+        opsets = [helper.make_opsetid("", 20)]
+        onnx.save(
+            helper.make_model(graph, opset_imports=opsets, ir_version=10), tmp_path / "fp32.onnx"
+        )
+        return tmp_path / "fp32.onnx"
+
+    return make

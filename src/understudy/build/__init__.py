@@ -1,7 +1,17 @@
 """Recipe entry to object: the only place where a recipe's `kind` meets a class."""
 
-from understudy.build.check import check, check_term
+from understudy.build.check import check, check_term, checked
 from understudy.build.parts import network, predictor, source, terms, views
 from understudy.build.schema import schema
 
-__all__ = ["check", "check_term", "network", "predictor", "schema", "source", "terms", "views"]
+__all__ = [
+    "check",
+    "check_term",
+    "checked",
+    "network",
+    "predictor",
+    "schema",
+    "source",
+    "terms",
+    "views",
+]

@@ -1,7 +1,7 @@
 """Every mistake of a recipe that its form cannot show: kinds, parameters, targets, files."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,17 @@ from understudy.build.targets import TargetError, resolve
 from understudy.data.views import CATALOGUE as VIEWS
 from understudy.engine import OURS
 from understudy.errors import Mistake, RecipeError, did_you_mean
-from understudy.recipe import Entry, Phase, Recipe, Source, TermEntry, Training
+from understudy.recipe import (
+    BrokenRecipeError,
+    Entry,
+    Phase,
+    Recipe,
+    Source,
+    TermEntry,
+    Training,
+    load,
+    loads,
+)
 
 Place = tuple[str | int, ...]
 
@@ -37,6 +47,42 @@ def check(recipe: Recipe, place: Source) -> None:
         found += _training(training, where)
     if found:
         raise RecipeError([place.place(m) for m in found], place.name)
+
+
+def checked(
+    path: Path, settings: Sequence[str] = (), *, text: str | None = None
+) -> tuple[Recipe, Source]:
+    """Read a recipe file and look at everything in it: all mistakes of form and of content at once.
+
+    Args:
+        path: the file, which names the recipe and is where its relative paths start.
+        settings: changes, `section.field=value`.
+        text: the recipe itself, where it is not in a file.
+
+    Raises:
+        RecipeError: every mistake.
+    """
+    try:
+        if text is None:
+            recipe, place = load(path, settings)
+        else:
+            recipe, place = loads(text, settings, name=str(path), folder=path.parent)
+    except BrokenRecipeError as error:
+        raise RecipeError([*error.mistakes, *_more(error)], error.source) from None
+    check(recipe, place)
+    return recipe, place
+
+
+def _more(error: BrokenRecipeError) -> list[Mistake]:
+    """Mistakes in what is sound, but not below what is broken."""
+    if error.rest is None:
+        return []
+    try:
+        check(error.rest, error.place)
+    except RecipeError as found:
+        broken = [m.path for m in error.mistakes if m.path]
+        return [m for m in found.mistakes if not any(m.path[: len(b)] == b for b in broken)]
+    return []
 
 
 def check_term(entry: TermEntry, task: str) -> None:

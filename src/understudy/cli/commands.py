@@ -52,9 +52,9 @@ def _root(
 
 
 def _load(recipe: Path, settings: list[str] | None, seed: int | None) -> Any:
-    from understudy import recipe as recipes
+    from understudy import build
 
-    loaded, place = recipes.load(recipe, settings or [])
+    loaded, place = build.checked(recipe, settings or [])
     return _seeded(loaded, seed), place
 
 
@@ -81,11 +81,12 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Distil scikit-learn's digits: five seeds, student and control, ONNX, report."""
+    from understudy import build
     from understudy import recipe as recipes
     from understudy.cli.show import result
 
     text = recipes.starter("demo.yaml")
-    loaded, place = recipes.loads(text, settings or [], name="demo.yaml")
+    loaded, place = build.checked(Path("demo.yaml"), settings or [], text=text)
     record = _run(_seeded(loaded, seed), place, out=out, quiet=quiet)
     result(record, as_json=as_json)
 
@@ -112,10 +113,7 @@ def init(
 @app.command()
 def check(recipe: RecipePath, settings: Settings = None, as_json: Json = False) -> None:
     """Look for every mistake in a recipe without running any of it."""
-    from understudy import build
-
-    loaded, place = _load(recipe, settings, None)
-    build.check(loaded, place)
+    loaded, _ = _load(recipe, settings, None)
     arms = "student and control" if loaded.has_control else "student, without a control"
     epochs = sum(p.training.epochs for p in loaded.phases)
     if as_json:

@@ -28,13 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command; its exit code."""
+    import typer  # here, since it takes a moment
+
     from understudy.cli.commands import app
 
     try:
         code = app(arguments, standalone_mode=False)
     except UnderstudyError as error:
         return _say(f"error: {error}", 2)
-    except (KeyboardInterrupt, Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _say(INTERRUPTED, 130)
     except BrokenPipeError:
         sys.stderr.close()

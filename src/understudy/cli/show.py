@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -97,6 +98,8 @@ def result(record: Any, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(record.summary()) + "\n")
         return
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=100)
     data = record.data
     console.print(_table(data))
     verdict = data["verdict"]
@@ -116,18 +119,19 @@ def result(record: Any, *, as_json: bool) -> None:
 def _table(data: Mapping[str, Any]) -> Table:
     primary = data["primary"]["name"]
     table = Table(
-        title=f"{data['name']}: {len(data['seeds'])} seeds, {data['rows']['test']} test rows"
+        box=SIMPLE,
+        title=f"{data['name']}: {len(data['seeds'])} seeds, {data['rows']['test']} test rows",
     )
-    heads = ("model", primary, "95 % interval", "parameters", "bytes", "ms (1 row)", "ms (32 rows)")
+    heads = ("model", primary, "95 % interval", "parameters", "bytes", "ms, 1 row", "ms, 32 rows")
     for number, head in enumerate(heads):
-        table.add_column(head, justify="left" if number == 0 else "right")
+        table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
     for name, model in data["models"].items():
         score = model["scores"][primary]
         latency = model["latency_ms"]
         table.add_row(
             name.replace("_", " "),
             f"{score['value']:.4f}",
-            f"{score['low']:.4f} to {score['high']:.4f}",
+            f"{score['low']:.4f}–{score['high']:.4f}",
             _number(model["parameters"]),
             _number(model["bytes"]),
             _number(latency["batch1"], 3),

@@ -192,7 +192,8 @@ def _load(file: Path, key: str | None, option: str) -> NDArray[Any]:
         return np.asarray(np.load(file, mmap_mode="c", allow_pickle=False))
     if not magic.startswith(b"PK"):
         raise ValueError("it begins as neither .npy nor .npz does")
-    with np.load(file, allow_pickle=False) as archive:
+    # Opened here, since NumPy leaves a damaged archive open.
+    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
         if key not in archive.files:
             known = " or ".join(f"`{option}: {file}:{name}`" for name in archive.files)
             raise DataError(f"`{option}` must name one array of {file}, but got {key}: {known}")

@@ -2,8 +2,8 @@
 
 import gzip
 from difflib import get_close_matches
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, cast
 
 from understudy.errors import DataError
 
@@ -34,11 +34,11 @@ def find_folder(path: str, option: str) -> Path:
     return found
 
 
-def open_plain_or_gzip(path: Path) -> IO[bytes]:
+def open_plain_or_gzip(path: Path) -> gzip.GzipFile | BufferedReader:
     """A file's content, unpacked if it begins as gzip does, whatever it is called."""
     with path.open("rb") as file:
         packed = file.read(2) == _GZIP
-    return cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb")
+    return gzip.open(path, "rb") if packed else path.open("rb")
 
 
 def split_key(path: str) -> tuple[str, str | None]:

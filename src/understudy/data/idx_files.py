@@ -4,8 +4,9 @@ import gzip
 import math
 import struct
 import zlib
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def read_idx(path: Path) -> NDArray[Any]:
         raise DataError(f"{path} is a damaged gzip file ({error}): fetch it again") from error
 
 
-def _read(file: IO[bytes], path: Path) -> NDArray[Any]:
+def _read(file: gzip.GzipFile | BufferedReader, path: Path) -> NDArray[Any]:
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _TYPES or start[3] == 0:
         raise DataError(

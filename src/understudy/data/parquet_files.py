@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from understudy.data.columns import arrow, ids_of
 from understudy.data.decoding import Decoder, Encoded, OnBadRows, asked_size
 from understudy.data.files import find_file, split_key
@@ -105,11 +107,15 @@ def _image_rows(
         total=_count(files),
         name=lambda at: f"row {at}" + (f" `{paths[at]}`" if paths[at] else ""),
     )
+    # A table without columns does not know its length.
+    ids = np.arange(first_id, first_id + len(paths))
+    if beside:
+        ids = ids_of(table, wanted.id_column, first_id=first_id)
     whole = len(paths) > 0 and all(paths)
     rows = Rows(
         inputs=pixels,
         labels=None if labels is None else labels.values[kept],
-        ids=ids_of(table, wanted.id_column, first_id=first_id)[kept],
+        ids=ids[kept],
         form="image",
         classes=wanted.classes if labels is None else labels.classes,
         names=tuple(str(paths[at]) for at in kept) if whole else None,

@@ -4,6 +4,7 @@ Rows are drawn by a hash of seed and id, class by class, so a split is the same 
 and in every version of NumPy.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -91,15 +92,14 @@ class Splits:
                 f"splits must hold {', '.join(sorted(wanted))}, but {path} holds "
                 f"{', '.join(sorted(tensors)) or 'nothing'}: split anew"
             )
-        splits = cls(
+        _verify(tensors, path)
+        return cls(
             train=tensors["train"],
             validation=tensors["validation"],
             test=tensors["test"],
             labelled=tensors["labelled"],
             dropped=int(tensors["dropped"].sum()),
         )
-        _verify(splits, str(path))
-        return splits
 
 
 def split(
@@ -251,18 +251,18 @@ def _check_classes(rows: Rows, splits: Splits) -> None:
     )
 
 
-def _verify(splits: Splits, source: str) -> None:
-    parts = [splits.train, splits.validation, splits.test]
+def _verify(tensors: Mapping[str, NDArray[Any]], path: Path) -> None:
+    parts = [tensors[name] for name in ("train", "validation", "test")]
     every = np.concatenate(parts)
-    law = ""
+    labelled, law = tensors["labelled"], ""
     if any(part.dtype != np.int64 or part.ndim != 1 for part in parts):
         law = "every split must be int64 positions"
     elif len(np.unique(every)) < len(every) or (every < 0).any():
         law = "no row may be in two splits"
-    elif splits.labelled.dtype != np.bool_ or splits.labelled.shape != splits.train.shape:
+    elif labelled.dtype != np.bool_ or labelled.shape != parts[0].shape:
         law = "`labelled` must have one entry per training row"
     if law:
-        raise DataError(f"{law}, but in {source} that does not hold: split anew")
+        raise DataError(f"{law}, but in {path} that does not hold: split anew")
 
 
 def _safetensors() -> Any:

@@ -7,7 +7,7 @@ All operations work on a whole batch of raw rows at once.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64, Shaped
@@ -39,6 +39,7 @@ def draw(
     return _shift(_mix(x + _GOLDEN), 1)
 
 
+@runtime_checkable
 class View(Protocol):
     """One random operation. `Views` calls it with a fresh stream of random integers."""
 

@@ -168,7 +168,7 @@ class Deployed:
             (answer,) = self._session.run([self._output], {self._input: fed})
         except Exception as error:  # ONNX Runtime's errors share no other base
             raise DataError(
-                f"{self.path.name} refuses these rows ({error}); give it rows as in its "
+                f"{self.path.name} refuses these rows ({_line(error)}); give it rows as in its "
                 "training data"
             ) from error
         return np.asarray(answer[: len(rows)], np.float32)
@@ -185,7 +185,7 @@ def _session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no other base
         raise ExportError(
-            f"{path} cannot be opened as an ONNX model ({error}): export the model again"
+            f"{path} cannot be opened as an ONNX model ({_line(error)}): export the model again"
         ) from error
 
 
@@ -201,6 +201,10 @@ def _metadata(session: onnxruntime.InferenceSession, path: Path) -> dict[str, An
         raise ExportError(
             f"the metadata in {path} is not JSON ({error}): export the model again"
         ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _dtype(kind: str, path: Path) -> np.dtype[Any]:

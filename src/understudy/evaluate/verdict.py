@@ -269,5 +269,5 @@ def _count(many: int, noun: str) -> str:
 
 def _rounded_up(many: int) -> int:
     """To two digits: an estimate has no more."""
-    step = 10 ** max(len(str(many)) - 2, 0)
+    step = int(10 ** max(len(str(many)) - 2, 0))
     return -(-many // step) * step

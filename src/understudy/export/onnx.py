@@ -56,6 +56,7 @@ def export_onnx(
             raw row, or does something that ONNX has no words for.
         RunError: the file cannot be written.
     """
+    _check_metadata(metadata)
     _check_size(module)
     rows = _check_example(example)
     frozen = _frozen(module)
@@ -64,32 +65,32 @@ def export_onnx(
         model = _translate(frozen, rows, opset=opset)
     except Exception as error:  # the exporter raises whatever it met
         raise ExportError(
-            f"{type(module).__name__} cannot be exported to ONNX: {_cause(error)}. {_REMEDY}"
+            f"{type(module).__name__} cannot be exported to ONNX: {cause(error)}. {_REMEDY}"
         ) from error
     _name_batch(model, name=type(module).__name__)
     strip(model)
-    _set_metadata(model, metadata)
+    for key in sorted(metadata):
+        model.metadata_props.add(key=f"{PREFIX}{key}", value=metadata[key])
     write_atomic(path, model.SerializeToString(deterministic=True))
     return path
 
 
-def _set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
-    model.ClearField("metadata_props")
-    for name, text in sorted(metadata.items()):
+def _check_metadata(metadata: Mapping[str, str]) -> None:
+    for name, text in metadata.items():
         try:
             json.loads(text)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise ExportError(
                 f"metadata must be JSON texts, but `{name}` is {text!r}; pass `json.dumps(...)`"
             ) from error
-        model.metadata_props.add(key=f"{PREFIX}{name}", value=text)
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Remove what only its makers need: stack traces with their paths, and inferred shapes."""
+    """Remove all metadata, with the stack traces and paths in them, and all inferred shapes."""
     model.producer_name = "understudy"
     model.ClearField("producer_version")
     model.ClearField("doc_string")
+    model.ClearField("metadata_props")
     _strip_graph(model.graph)
 
 
@@ -103,6 +104,15 @@ def _strip_graph(graph: onnx.GraphProto) -> None:
         for attribute in node.attribute:
             for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
                 _strip_graph(inner)
+
+
+def cause(error: BaseException) -> str:
+    """What went wrong in the first place, as one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:2]).rstrip(".") or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def _check_size(module: nn.Module) -> None:
@@ -132,7 +142,7 @@ def _frozen(module: nn.Module) -> nn.Module:
         copy: nn.Module = deepcopy(compiled)
     except (RuntimeError, TypeError) as error:
         raise ExportError(
-            f"{type(module).__name__} cannot be copied for its export: {_cause(error)}. "
+            f"{type(module).__name__} cannot be copied for its export: {cause(error)}. "
             "Remove hooks and tensors with a gradient history from it first"
         ) from error
     copy = copy.cpu().float().eval().requires_grad_(False)
@@ -146,7 +156,7 @@ def _check_answer(module: nn.Module, rows: Tensor, *, name: str) -> None:
     except Exception as error:  # whatever the user's own forward raises
         raise ExportError(
             f"{name} does not take the example, {rows.dtype} rows {list(rows.shape)}: "
-            f"{_cause(error)}. Pass rows as they are in the data; scaling belongs into the module"
+            f"{cause(error)}. Pass rows as they are in the data; scaling belongs into the module"
         ) from error
     if not isinstance(output, Tensor):
         raise ExportError(
@@ -216,11 +226,3 @@ def _name_batch(model: onnx.ModelProto, *, name: str) -> None:
         )
     for axis in axes:
         axis.dim_param = BATCH
-
-
-def _cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines[:2]).rstrip(".") or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]}..."

@@ -61,10 +61,10 @@ def check_parity(
         )
     with np.errstate(invalid="ignore"):
         difference = np.nan_to_num(np.abs(found - expected), nan=inf, posinf=inf)
-    limit: Any = inf if inf in (atol, rtol) else atol + rtol * np.abs(expected)
-    outside = ~(difference <= limit)
-    if outside.any():
-        bad = outside.reshape(len(outside), -1).any(axis=1)
+        allowed = atol + rtol * np.abs(np.nan_to_num(expected, posinf=0.0, neginf=0.0))
+    outside: NDArray[np.bool_] = np.asarray(difference > allowed)
+    if outside.any() and inf not in (atol, rtol):
+        bad = np.asarray(outside.reshape(len(outside), -1).any(axis=1))
         raise ExportError(
             f"an exported model must answer as its module does, within {atol:g} + {rtol:g} of the "
             f"number, but {path.name} is off by up to {difference.max():.3g} in {int(bad.sum())} "

@@ -28,7 +28,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from understudy.deployed import Deployed
 from understudy.errors import DataError, ExportError
 from understudy.export.compact import WEIGHTED, compact
-from understudy.export.onnx import PREFIX
+from understudy.export.onnx import PREFIX, cause
 from understudy.folders import write_atomic
 
 Method = Literal["minmax", "entropy", "percentile"]
@@ -109,13 +109,12 @@ def quantize_int8(
             raise
         except Exception as error:  # the quantiser raises whatever it met
             raise ExportError(
-                f"{fp32} cannot be quantised: {error}. Check that the {calibration.dtype} "
+                f"{fp32} cannot be quantised: {cause(error)}. Check that the {calibration.dtype} "
                 f"calibration rows {list(calibration.shape)} are such as the file takes, "
                 "or deploy the float32 file"
             ) from error
         model = _load(quantized)
         compact(model)
-        model.ClearField("metadata_props")
         model.metadata_props.extend(original.metadata_props)
         model.metadata_props.add(key=f"{PREFIX}precision", value='"int8"')
         content = model.SerializeToString(deterministic=True)
@@ -201,7 +200,7 @@ def _load(path: Path) -> onnx.ModelProto:
         return onnx.load(path)
     except Exception as error:  # protobuf and the file system both have their own
         raise ExportError(
-            f"{path} cannot be read as an ONNX file ({error}): export the model again"
+            f"{path} cannot be read as an ONNX file ({cause(error)}): export the model again"
         ) from error
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from understudy import build
@@ -21,7 +22,7 @@ from understudy.models.weights import load_into, read_weights, save_weights, wei
 from understudy.objective import Objective, control_objective
 from understudy.pipeline.prepare import signatures
 from understudy.pipeline.teach import Loaded, label, validation_loader
-from understudy.pipeline.work import Work, validator
+from understudy.pipeline.work import Work, threads_for, validator
 from understudy.recipe import Phase
 from understudy.students.scratch import scratch
 
@@ -215,7 +216,10 @@ def _phase(
     )
     score = material.task.scores[0]
     title = f"{arm}, seed {seed}"
-    with work.progress.track(title, training.epochs * len(loader), "steps") as tracker:
+    with (
+        threads_for(student, material.inputs, training.batch_size),
+        work.progress.track(title, training.epochs * len(loader), "steps") as tracker,
+    ):
         fitted = fit(
             student=student,
             objective=objective,
@@ -240,7 +244,7 @@ def trained_module(work: Work, arm: Trained) -> Deployable:
     return module.eval()  # type: ignore[return-value]
 
 
-def predict(module: nn.Module, work: Work, positions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def predict(module: nn.Module, work: Work, positions: NDArray[Any]) -> NDArray[Any]:
     """Answers of a module to rows, `[rows, width]` float32."""
     answers = []
     with torch.inference_mode():

@@ -230,7 +230,9 @@ def _budget(work: Work, models: Mapping[str, Any], costs: Mapping[str, Any]) -> 
     limits, student = work.recipe.budget, models["student"]
     checks: list[dict[str, Any]] = []
 
-    def check(name: str, limit: float, measured: float | None, *, least: bool = False) -> None:
+    def check(
+        name: str, limit: float | int, measured: float | int | None, *, least: bool = False
+    ) -> None:
         met = measured is not None and (measured >= limit if least else measured <= limit)
         checks.append({"name": name, "limit": limit, "measured": measured, "met": met})
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -25,7 +26,6 @@ from understudy.pipeline.prepare import load, prepare
 from understudy.pipeline.teach import Loaded, label, load_teacher, teach
 from understudy.pipeline.work import Work
 from understudy.recipe import Recipe, Source, to_data, to_yaml
-from understudy.recipe import load as load_recipe
 from understudy.report.page import write_report
 from understudy.report.record import RunRecord
 
@@ -61,10 +61,10 @@ def run(
     """
     if isinstance(recipe, Recipe):
         place = place or Source()
+        build.check(recipe, place)
     else:
         path = Path(recipe)
-        recipe, place = load_recipe(path, settings)
-    build.check(recipe, place)
+        recipe, place = build.checked(path, settings)
     name = recipe.name or Path(place.name).stem
     folder = Path(out) if out is not None else Path("runs") / name
     crew = muster(devices=_devices(recipe))
@@ -111,6 +111,7 @@ def _run(work: Work, name: str, until: Until) -> RunRecord:
     record.save(work.folder / RECORD)
     if until == "report":
         write_report(record, work.folder / REPORT)
+    shutil.rmtree(work.folder / ".work", ignore_errors=True)
     work.crew.wait()
     return record
 

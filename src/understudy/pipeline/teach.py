@@ -24,7 +24,7 @@ from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_weights, save_weights, weights_fingerprint
 from understudy.objective import control_objective
 from understudy.pipeline.prepare import signatures
-from understudy.pipeline.work import Work, validator
+from understudy.pipeline.work import Work, threads_for, validator
 from understudy.recipe import Training
 from understudy.teachers.cached import CachedTeacher
 from understudy.teachers.checked import CheckedTeacher
@@ -170,7 +170,10 @@ def _train(work: Work, module: Deployable, training: Training, folder: Path) -> 
     )
     score = material.task.scores[0]
     total = training.epochs * len(loader)
-    with work.progress.track("teacher: training", total, "steps") as tracker:
+    with (
+        threads_for(module, material.inputs, training.batch_size),
+        work.progress.track("teacher: training", total, "steps") as tracker,
+    ):
         fitted = fit(
             student=module,
             objective=control_objective([], task=material.task),

@@ -1,7 +1,8 @@
 """What every stage of a run stands on: the recipe, the folder, the crew, and the rows."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from understudy.contracts import Progress
 from understudy.data.rows import Rows
 from understudy.data.splits import Splits
 from understudy.engine import Validate
+from understudy.evaluate.cost import flops
 from understudy.evaluate.quality import Score
 from understudy.folders import Stage, make_folder
 from understudy.models.deployable import Deployable, Rescale
@@ -25,6 +27,27 @@ from understudy.tasks import AnyTask, Regression
 
 # Counted up when a stage's result changes for the same inputs, so that old stages are redone.
 REVISION = 1
+
+
+# Below so many operations a step, a second thread waits longer than it works.
+SMALL_STEP = 100_000_000
+
+
+@contextmanager
+def threads_for(module: nn.Module, inputs: Tensor, batch_size: int) -> Iterator[None]:
+    """Train small models on one thread: as fast on a quiet machine, far faster on a busy one.
+
+    The choice is a function of the model and the batch alone, so that a run is repeatable.
+    """
+    usual = torch.get_num_threads()
+    module.eval()
+    operations = flops(module, inputs[:1])
+    if operations is not None and 3 * batch_size * operations < SMALL_STEP:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 def validator(score: Score) -> Validate:

@@ -1,6 +1,6 @@
 """A recipe: a run written down as YAML, typed and strict. No torch here."""
 
-from understudy.recipe.load import Source, load, loads, validate
+from understudy.recipe.load import BrokenRecipeError, Source, load, loads, validate
 from understudy.recipe.parts import (
     EarlyStopping,
     Entry,
@@ -14,6 +14,7 @@ from understudy.recipe.sections import Phase, Recipe, Step, default_objective
 from understudy.recipe.write import starter, to_data, to_yaml
 
 __all__ = [
+    "BrokenRecipeError",
     "EarlyStopping",
     "Entry",
     "LearningRate",

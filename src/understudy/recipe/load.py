@@ -1,5 +1,6 @@
 """A recipe file to typed data: all mistakes at once, each with its place, law and remedy."""
 
+import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from understudy.errors import Mistake, RecipeError, did_you_mean
-from understudy.recipe.lines import parse, parse_value
+from understudy.recipe.lines import Plain, parse, parse_value
+from understudy.recipe.salvage import salvage
 from understudy.recipe.sections import Recipe
 
 Place = tuple[str | int, ...]
@@ -31,6 +33,14 @@ SYNONYMS = {
     "loss": "objective",
     "losses": "objective",
 }
+# Pydantic's words for what a recipe's reader calls otherwise.
+WORDING = (
+    (re.compile(r"a valid dictionary or instance of \w+"), "a mapping"),
+    (re.compile(r"a valid (dictionary|mapping)"), "a mapping"),
+    (re.compile(r"a valid (tuple|list|array)"), "a list"),
+    (re.compile(r"^tuple should have at least (\d+) items? after validation, not \d+"),
+     r"the list must have at least \1 entry"),
+)  # fmt: skip
 VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
 
 
@@ -64,6 +74,18 @@ class Source:
         return Path(os.path.normpath(self.folder / Path(path).expanduser()))
 
 
+class BrokenRecipeError(RecipeError):
+    """A recipe with mistakes of form, and what is sound in it: others may look there for more."""
+
+    def __init__(
+        self, mistakes: Sequence[Mistake], name: str, *, rest: Recipe | None, place: Source
+    ) -> None:
+        """Keep the sound rest beside the mistakes."""
+        super().__init__(mistakes, name)
+        self.rest = rest
+        self.place = place
+
+
 def load(path: Path, settings: Sequence[str] = ()) -> tuple[Recipe, Source]:
     """Read a recipe file, change it by `section.field=value` settings, and check its form.
 
@@ -88,15 +110,17 @@ def loads(
     if not mistakes and not isinstance(data, dict):
         law = f"a recipe must be a mapping of sections, but this is {type(data).__name__}"
         mistakes.append(Mistake(path=(), law=law, line=1))
-    if mistakes and not data:
+    if mistakes and (not data or not isinstance(data, dict)):
         raise RecipeError(mistakes, name)
     for setting in settings:
-        mistakes.extend(_apply(data, setting))
+        data, more = _changed(data, setting)
+        mistakes.extend(more)
     data = _expand(data, (), mistakes)
     recipe, more = validate(data)
     mistakes.extend(more)
     if mistakes or recipe is None:
-        raise RecipeError([source.place(m) for m in mistakes], name)
+        placed = [source.place(m) for m in mistakes]
+        raise BrokenRecipeError(placed, name, rest=salvage(data, mistakes), place=source)
     return recipe, source
 
 
@@ -105,33 +129,39 @@ def validate(data: Any) -> tuple[Recipe | None, list[Mistake]]:
     try:
         return Recipe.model_validate(data), []
     except ValidationError as error:
-        return None, _merged([_mistake(i, data) for i in error.errors() if not _echo(i)])
-
-
-def _echo(item: Any) -> bool:
-    """Whether pydantic only repeats that the items of a list were wrong."""
-    return item["type"] == "too_short" and bool(item.get("input"))
+        return None, _merged([_mistake(i, data) for i in error.errors()])
 
 
 def _merged(mistakes: list[Mistake]) -> list[Mistake]:
-    """One mistake per place: the branches of a union say `a, or b`, not two things."""
+    """One mistake per place: the branches of a union say `a, or b`, not two things.
+
+    A place that holds a wrong one is left out: pydantic only repeats there what is wrong inside.
+    """
     by_path: dict[Place, list[str]] = {}
     for mistake in mistakes:
         by_path.setdefault(mistake.path, []).append(mistake.law)
+    above = {path[:depth] for path in by_path for depth in range(len(path))}
     return [
         Mistake(
             path=path,
             law=", or ".join([law.rpartition(", but got ")[0] for law in laws[:-1]] + laws[-1:]),
         )
         for path, laws in by_path.items()
+        if path not in above
     ]
 
 
+def _changed(data: dict[str, Any], setting: str) -> tuple[dict[str, Any], list[Mistake]]:
+    """The data with one `a.b.0.c=value` written into it, or as it was where that cannot be."""
+    changed = copy.deepcopy(data)
+    mistakes = _apply(changed, setting)
+    return (data if mistakes else changed), mistakes
+
+
 def _apply(data: dict[str, Any], setting: str) -> list[Mistake]:
-    """Write one `a.b.0.c=value` into the data."""
     key, equals, value = setting.partition("=")
     parts = [
-        int(p) if p.isdigit() else p for p in key.replace("[", ".").replace("]", "").split(".")
+        int(p) if p.isdecimal() else p for p in key.replace("[", ".").replace("]", "").split(".")
     ]
     if not equals or "" in parts:
         law = f"a setting is `section.field=value`, but got {setting!r}"
@@ -163,7 +193,10 @@ def _put(here: Any, parts: list[str | int], value: Any, setting: str) -> list[Mi
 
 
 def _expand(value: Any, path: Place, mistakes: list[Mistake]) -> Any:
-    """Replace `${NAME}` and `${NAME:-default}` in texts by the environment's values."""
+    """Replace `${NAME}` and `${NAME:-default}` in texts by the environment's values.
+
+    A variable that stands alone and without quotes may be a number, true, false or null.
+    """
     if isinstance(value, dict):
         return {k: _expand(v, (*path, k), mistakes) for k, v in value.items()}
     if isinstance(value, list):
@@ -176,31 +209,51 @@ def _expand(value: Any, path: Place, mistakes: list[Mistake]) -> Any:
         found = os.environ.get(name) or default
         if found is None:
             law = (
-                f"`${{{name}}}` needs the environment variable {name}, which is not set: "
+                f"`${{{name}}}` needs the environment variable {name}, which is not set or empty: "
                 f"export it, or write `${{{name}:-default}}`"
             )
             mistakes.append(Mistake(path=path, law=law))
         return found or ""
 
-    return VARIABLE.sub(fill, value)
+    text = str(VARIABLE.sub(fill, value))
+    if isinstance(value, Plain) and VARIABLE.fullmatch(value):
+        read = parse_value(text)
+        return read if read is None or isinstance(read, int | float) else text
+    return text
 
 
 def _mistake(item: Any, data: Any) -> Mistake:
     """One pydantic error in our words."""
-    path = _real_path(item["loc"], data)
     kind, given = item["type"], item.get("input")
+    path = _real_path(item["loc"], data, missing=kind == "missing")
     if kind == "extra_forbidden":
-        known = _known_keys(path[:-1])
-        return Mistake(
-            path=path, law=f"unknown key `{path[-1]}`: {did_you_mean(str(path[-1]), known)}"
-        )
+        word = str(path[-1])
+        return Mistake(path=path, law=f"unknown key `{word}`: {_suggestion(word, path[:-1])}")
     if kind == "missing":
         return Mistake(path=path, law=f"`{path[-1]}` is required and missing here")
     if kind == "value_error":
         return Mistake(path=path, law=str(item["ctx"]["error"]))
-    law = item["msg"][0].lower() + item["msg"][1:].replace("Input", "the value")
+    law = item["msg"][0].lower() + item["msg"][1:]
     law = law.replace("input should", "the value must")
-    return Mistake(path=path, law=f"{law}, but got {given!r}{_hint(kind, given)}")
+    for pattern, ours in WORDING:
+        law = pattern.sub(ours, law)
+    return Mistake(path=path, law=f"{law}, but got {_short(given)}{_hint(kind, given)}")
+
+
+def _suggestion(word: str, section: Place) -> str:
+    """What an unknown key may have been meant to be, here or one section further down."""
+    known = _known_keys(section)
+    meant = SYNONYMS.get(word, word)
+    if meant != word and meant in known:
+        return f"did you mean `{meant}`? known: {', '.join(sorted(known))}"
+    inside = [key for key in known if meant in _known_keys((*section, key))]
+    hint = f"did you mean `{inside[0]}.{meant}`? " if inside else ""
+    return hint + did_you_mean(word, known)
+
+
+def _short(value: Any) -> str:
+    text = repr(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _hint(kind: str, given: Any) -> str:
@@ -211,7 +264,7 @@ def _hint(kind: str, given: Any) -> str:
     return ""
 
 
-def _real_path(loc: tuple[str | int, ...], data: Any) -> Place:
+def _real_path(loc: tuple[str | int, ...], data: Any, *, missing: bool) -> Place:
     """Pydantic's location without the names of union branches, which no file contains."""
     path: list[str | int] = []
     here = data
@@ -220,7 +273,7 @@ def _real_path(loc: tuple[str | int, ...], data: Any) -> Place:
             here = here[part]
         except (KeyError, IndexError, TypeError):
             # A key that is missing is the last part of a mapping's path; the rest are branch names.
-            if position < len(loc) - 1 or not isinstance(here, dict):
+            if position < len(loc) - 1 or not missing:
                 continue
         path.append(part)
     return tuple(path)

@@ -4,6 +4,7 @@ from typing import Any
 
 import yaml
 
+from understudy.recipe.lines import NUMBER
 from understudy.recipe.sections import Recipe
 
 STARTER = """\
@@ -43,6 +44,13 @@ seeds: 5                       # student and control are trained once per seed
 """
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever our reader, or an older one, would take for something else than a text."""
+
+
+_Dumper.add_implicit_resolver(*NUMBER)
+
+
 def starter(file: str) -> str:
     """A commented recipe that runs as it is."""
     return STARTER.format(file=file)
@@ -55,4 +63,4 @@ def to_data(recipe: Recipe) -> dict[str, Any]:
 
 def to_yaml(recipe: Recipe) -> str:
     """A recipe as YAML, defaults included; reading it back gives an equal recipe."""
-    return yaml.safe_dump(to_data(recipe), sort_keys=False, allow_unicode=True)
+    return yaml.dump(to_data(recipe), Dumper=_Dumper, sort_keys=False, allow_unicode=True)

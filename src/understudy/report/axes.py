@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from understudy.report import svg
 from understudy.report.svg import Point, Scale
+from understudy.report.wording import Number
 
 WIDTH, HEIGHT = 440.0, 280.0
 LEFT, TOP, RIGHT, BOTTOM = 50.0, 30.0, 426.0, 238.0
@@ -25,12 +26,12 @@ class Axis:
     """
 
     scale: Scale
-    ticks: Sequence[float]
+    ticks: Sequence[Number]
     labels: Sequence[str]
     title: str
 
 
-def frame(x: Axis, y: Axis, *, right: float = RIGHT) -> str:
+def frame(x: Axis, y: Axis, *, right: Number = RIGHT) -> str:
     """Quiet grid lines, tick labels, and both titles set level so that nobody tilts a head."""
     parts = []
     bottom, left = y.scale.start, x.scale.start
@@ -48,7 +49,7 @@ def frame(x: Axis, y: Axis, *, right: float = RIGHT) -> str:
     return "".join(parts)
 
 
-def thin(x: Axis, *, room: float) -> Axis:
+def thin(x: Axis, *, room: Number) -> Axis:
     """The axis with every second (third, ...) label, so that they stand `room` pixels apart."""
     spots = [x.scale(v) for v in x.ticks]
     widths = [svg.text_width(label) for label in x.labels]
@@ -68,7 +69,7 @@ def thin(x: Axis, *, room: float) -> Axis:
     return x
 
 
-def ruler(x: Axis, *, top: float, bottom: float) -> str:
+def ruler(x: Axis, *, top: Number, bottom: Number) -> str:
     """Level lines of a chart whose rows are words: tick labels on top, a strong line at zero."""
     parts = []
     for value, label in zip(x.ticks, x.labels, strict=True):
@@ -78,11 +79,11 @@ def ruler(x: Axis, *, top: float, bottom: float) -> str:
     return "".join(parts)
 
 
-Box = tuple[float, float, float, float]
+Box = tuple[Number, Number, Number, Number]
 
 
 def place(
-    points: Sequence[tuple[Point, str]], walls: Sequence[Box], *, left: float, right: float
+    points: Sequence[tuple[Point, str]], walls: Sequence[Box], *, left: Number, right: Number
 ) -> list[tuple[Point, str]]:
     """Where each point's words go: their start (or end) and its anchor, clear of all else.
 
@@ -106,12 +107,12 @@ def place(
     return placed
 
 
-def _box(at: Point, anchor: str, wide: float) -> Box:
+def _box(at: Point, anchor: str, wide: Number) -> Box:
     x = at[0] - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
     return x, at[1] - 11, x + wide, at[1] + 3
 
 
-def _clash(box: Box, taken: Sequence[Box], left: float, right: float) -> float:
+def _clash(box: Box, taken: Sequence[Box], left: Number, right: Number) -> Number:
     """The area that the box shares with others, and (worse) what sticks out of the frame."""
     area = 10.0 * (max(0.0, left - box[0]) + max(0.0, box[2] - right)) * (box[3] - box[1])
     for other in taken:

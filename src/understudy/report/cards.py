@@ -8,6 +8,7 @@ from understudy.report import svg, wording
 from understudy.report.axes import DISPLAY
 from understudy.report.record import RunRecord, as_number
 from understudy.report.svg import Scale
+from understudy.report.wording import Number
 
 ARMS = ("teacher", "student", "control")
 _MOST_CLASSES, _MOST_VALUES, _MOST_TARGETS = 4, 6, 4
@@ -66,11 +67,11 @@ def _answers(record: RunRecord, row: Mapping[str, Any]) -> str:
 
 
 def _probabilities(
-    record: RunRecord, row: Mapping[str, Any], answers: Mapping[str, list[float]]
+    record: RunRecord, row: Mapping[str, Any], answers: Mapping[str, list[Number]]
 ) -> str:
     """Three bars for every class that matters here, teacher on top, each model in its colour."""
     width = max(len(values) for values in answers.values())
-    names = [str(name) for name in record.items("task", "classes")]
+    names = [str(name) for name in record.items("task", "classes")[:width]]
     names += [str(index) for index in range(len(names), width)]
     label = str(row.get("label"))
     classes = _classes(answers, names, label)
@@ -83,15 +84,19 @@ def _probabilities(
         parts.append(svg.text(left - 8, y + 15, shown[place], css, anchor="end"))
         for step, (arm, values) in enumerate(answers.items()):
             share = min(max(values[index], 0.0), 1.0) if index < len(values) else 0.0
-            told = f"{DISPLAY[arm]}: {names[index]} {wording.score(share, 'share', decimals=1)}"
+            name, sure = (
+                wording.squeezed(names[index], 60),
+                wording.score(share, "share", decimals=1),
+            )
+            told = f"{DISPLAY[arm]}: {name} {sure}"
             track = svg.rect(left, y + 8 * step, _BARS, 6, "track")
             bar = svg.rect(left, y + 8 * step, share * _BARS, 6, "share")
             parts.append(svg.group(arm, track, bar, title=told))
-    title = f"What teacher, student and control say of row {row.get('id')}"
+    title = f"{', '.join(answers)} on row {wording.short(str(row.get('id')), 12)}"
     return svg.svg(left + _BARS + 4, 4 + 29 * len(classes), title, *parts)
 
 
-def _classes(answers: Mapping[str, list[float]], names: Sequence[str], label: str) -> list[int]:
+def _classes(answers: Mapping[str, list[Number]], names: Sequence[str], label: str) -> list[int]:
     """The true class, the first choices of every model, then what the teacher says next."""
     ranked = [sorted(range(len(v)), key=lambda i: -v[i]) for v in answers.values()]
     wanted = [names.index(label)] if label in names else []
@@ -102,7 +107,7 @@ def _classes(answers: Mapping[str, list[float]], names: Sequence[str], label: st
 
 
 def _predictions(
-    record: RunRecord, row: Mapping[str, Any], answers: Mapping[str, list[float]]
+    record: RunRecord, row: Mapping[str, Any], answers: Mapping[str, list[Number]]
 ) -> str:
     """Each target on a line of its own: the models' marks, and a stroke for the measured value."""
     names = [str(name) for name in record.items("task", "targets")]
@@ -122,11 +127,11 @@ def _predictions(
         for arm, value in said.items():
             told = f"{DISPLAY[arm]} {wording.significant(value)}"
             parts.append(svg.marker(arm, scale(value), y, radius=5, title=told))
-    title = f"What teacher, student and control say of row {row.get('id')}"
+    title = f"{', '.join(answers)} on row {wording.short(str(row.get('id')), 12)}"
     return svg.svg(_WIDTH, 8 + 46 * count, title, *parts)
 
 
-def _measured(label: Any) -> list[float]:
+def _measured(label: Any) -> list[Number]:
     """The numbers in a label, which the record keeps as words."""
     try:
         return svg.finite([float(word) for word in str(label).replace(",", " ").split()])
@@ -134,7 +139,7 @@ def _measured(label: Any) -> list[float]:
         return []
 
 
-def _numbers(values: Any) -> list[float]:
+def _numbers(values: Any) -> list[Number]:
     known = [as_number(value) for value in values] if isinstance(values, list) else []
     return [value if value is not None else 0.0 for value in known]
 

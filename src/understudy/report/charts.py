@@ -7,11 +7,12 @@ from understudy.report import axes, svg, wording
 from understudy.report.axes import BOTTOM, DISPLAY, LEFT, RIGHT, TOP, Axis
 from understudy.report.record import RunRecord, as_number
 from understudy.report.svg import Point, Scale
+from understudy.report.wording import Number
 
 # A page of a hundred seeds must stay small: the more lines, the fewer points in each.
 _LINE_POINTS, _ALL_POINTS, _MOST_LINES = 120, 6000, 40
 
-_COSTS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
+_COSTS: Mapping[str, tuple[str, Callable[[Number | None], str]]] = {
     "bytes": ("size of the file", wording.size),
     "parameters": ("parameters", wording.count),
     "latency_ms": ("latency of one row", wording.milliseconds),
@@ -29,8 +30,8 @@ def trade_off(record: RunRecord, cost: str) -> str:
     y = _score_scale(record, list(points))
     marks = x.ticks(6)
     across = Axis(scale=x, ticks=marks, labels=[write(m) for m in marks], title=title)
-    name = record.primary.replace("_", " ")
-    up = _up(y, name if record.higher_is_better else f"{name} (lower is better)", record.unit)
+    measure = wording.short(record.primary.replace("_", " "), 30)
+    up = _up(y, measure if record.higher_is_better else f"{measure} (lower is better)", record.unit)
     parts = [_budget(x, y, limit, write), axes.frame(axes.thin(across, room=10), up)]
     spots: list[tuple[Point, str]] = []
     walls = [(x(limit) - 1, y.end, x(limit) + 1, y.start)] if limit else []
@@ -46,7 +47,7 @@ def trade_off(record: RunRecord, cost: str) -> str:
         score = wording.score(record.score(name)[0], record.unit)
         parts.append(svg.marker(name, *at, title=f"{label}: {score}, {write(points[name])}"))
         parts.append(svg.text(*spot, label, f"label {name}", anchor=anchor))
-    told = f"{record.primary} against {title}"
+    told = f"{measure} against {title}"
     return svg.svg(axes.WIDTH, axes.HEIGHT, told, *parts, css="wide")
 
 
@@ -86,7 +87,7 @@ def mean_line(lines: Sequence[Sequence[Point]]) -> list[Point]:
     return [(x, sum(table[x] for table in tables) / len(tables)) for x in shared]
 
 
-def _spent(record: RunRecord, cost: str) -> dict[str, float]:
+def _spent(record: RunRecord, cost: str) -> dict[str, Number]:
     """What each model costs, of those whose score is known too."""
     keys = (cost, "batch1") if cost == "latency_ms" else (cost,)
     spent = {name: record.number("models", name, *keys) for name in record.models}
@@ -103,7 +104,7 @@ def _score_scale(record: RunRecord, names: Sequence[str]) -> Scale:
     return Scale.around(values, start=BOTTOM, end=TOP, pad=0.12, limits=limits)
 
 
-def _limit(record: RunRecord, cost: str) -> float | None:
+def _limit(record: RunRecord, cost: str) -> Number | None:
     """The budget of this cost, where it is about what the axis shows."""
     batch = record.number("recipe", "budget", "latency_ms", "batch")
     if cost == "latency_ms" and batch not in (None, 1.0):
@@ -115,7 +116,7 @@ def _limit(record: RunRecord, cost: str) -> float | None:
     return None
 
 
-def _budget(x: Scale, y: Scale, limit: float | None, write: Callable[[float], str]) -> str:
+def _budget(x: Scale, y: Scale, limit: Number | None, write: Callable[[Number], str]) -> str:
     if limit is None:
         return ""
     at, words = x(limit), f"budget {write(limit)}"
@@ -135,14 +136,14 @@ def _lines(record: RunRecord, arm: str, key: str) -> list[list[Point]]:
     return [line for line in lines if line]
 
 
-def _pair(point: Any, key: str) -> list[float]:
+def _pair(point: Any, key: str) -> list[Number]:
     """Epoch and value; shorter where one was not taken, so that the line goes across."""
     if not isinstance(point, Mapping):
         return []
     return svg.finite(as_number(point.get(name)) for name in ("epoch", key))
 
 
-def _telling(points: Sequence[Point]) -> list[float]:
+def _telling(points: Sequence[Point]) -> list[Number]:
     """The values that the upright scale is made for: all, or those after the first fifth."""
     values = [value for _, value in points]
     first, last = min(p[0] for p in points), max(p[0] for p in points)

@@ -109,7 +109,7 @@ def shown_classes(record: RunRecord) -> list[int]:
 
 def class_names(record: RunRecord, count: int) -> list[str]:
     """The names of the classes, or their numbers where they have none."""
-    names = [str(name) for name in record.items("task", "classes")]
+    names = [wording.squeezed(str(name), 60) for name in record.items("task", "classes")]
     return names if len(names) == count else [str(index) for index in range(count)]
 
 

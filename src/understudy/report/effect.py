@@ -6,6 +6,7 @@ from understudy.report import svg, wording
 from understudy.report.axes import DISPLAY, WIDTH, Axis, thin
 from understudy.report.record import RunRecord, as_number
 from understudy.report.svg import Scale
+from understudy.report.wording import Number
 
 _EDGE = 18.0
 _MOST_SEEDS = 40
@@ -66,17 +67,18 @@ def gap_chart(record: RunRecord) -> str:
         spot = _kept_inside(at, svg.text_width(label), beside)
         y_text = 22.0 if name == "student" else 80.0
         parts.append(svg.text(spot, y_text, label, f"label {name}", anchor="middle"))
-    return svg.svg(WIDTH, 92, "Control, student and teacher on one line", *parts, css="wide gap")
+    title = f"On one line: {', '.join(DISPLAY[name] for name in known)}"
+    return svg.svg(WIDTH, 92, title, *parts, css="wide gap")
 
 
-def _across(values: Sequence[float | None], *, rising: bool, pad: float) -> Scale:
+def _across(values: Sequence[Number | None], *, rising: bool, pad: Number) -> Scale:
     """A scale over the whole width."""
     start, end = (_EDGE, WIDTH - _EDGE) if rising else (WIDTH - _EDGE, _EDGE)
     return Scale.around(values, start=start, end=end, pad=pad)
 
 
 def _bar(
-    scale: Scale, low: float | None, high: float | None, y: float, height: float, css: str
+    scale: Scale, low: Number | None, high: Number | None, y: Number, height: Number, css: str
 ) -> str:
     if low is None or high is None:
         return ""
@@ -84,7 +86,7 @@ def _bar(
     return svg.rect(left, y, right - left, height, css)
 
 
-def _rings(spots: Sequence[float]) -> str:
+def _rings(spots: Sequence[Number]) -> str:
     """A ring for every seed, in three rows, so that near ones can be told apart."""
     last, rings = [-1e9, -1e9, -1e9], []
     for x in sorted(spots):
@@ -104,13 +106,13 @@ def _ruler(scale: Scale, unit: str) -> str:
     return "".join(parts)
 
 
-def _kept_inside(at: float, wide: float, beside: str) -> float:
+def _kept_inside(at: Number, wide: Number, beside: str) -> Number:
     """The middle of words that end, begin or are centred at a point, moved into the figure."""
     middle = at + {"start": wide / 2 - 6, "middle": 0.0, "end": 6 - wide / 2}[beside]
     return min(max(middle, wide / 2), WIDTH - wide / 2)
 
 
-def _seed_effects(record: RunRecord) -> list[float]:
+def _seed_effects(record: RunRecord) -> list[Number]:
     """How much better the student is than its control, seed by seed."""
     arms = [
         [as_number(value) for value in record.items("models", name, "per_seed", record.primary)]

@@ -140,7 +140,7 @@ def _kept(record: RunRecord) -> tuple[str, str, str]:
     ours, theirs = record.score("student")[0], record.score("teacher")[0]
     if ours is None:
         return "", "", ""
-    name = record.primary.replace("_", " ")
+    name = wording.short(record.primary.replace("_", " "), 30)
     small = f"teacher {wording.score(theirs, record.unit)}" if theirs is not None else ""
     control = record.score("control")[0]
     if control is not None:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class RunRecord:
         object.__setattr__(self, "data", plain)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path) -> "RunRecord":
         """Read a record from a `run.json`, or from the folder of a run.
 
         Raises:

@@ -112,7 +112,8 @@ td.student, th.student { background: color-mix(in srgb, var(--student) 7%, trans
 .number { display: block; font-weight: 600; overflow-wrap: anywhere; }
 td small { display: block; color: var(--soft); font-size: .8rem; line-height: 1.3; }
 tbody tr:first-child .number { font-size: 1.2rem; }
-table.plain { font-size: .88rem; max-width: 560px; }
+table.plain { font-size: .85rem; max-width: 560px; }
+table.plain th, table.plain td { padding: 5px 6px; white-space: normal; }
 table.plain th { font-weight: 500; } table.plain th:first-child { text-align: left; }
 
 svg text { fill: var(--ink); font-size: 12px; }

@@ -12,14 +12,16 @@ from itertools import pairwise
 
 import numpy as np
 
-Point = tuple[float, float]
+from understudy.report.wording import Number
+
+Point = tuple[Number, Number]
 
 # The advance of an average letter, in em; on the wide side, so that labels are kept apart.
 LETTER = 0.6
 _HUGE = 1e100
 
 
-def finite(values: Iterable[float | None]) -> list[float]:
+def finite(values: Iterable[Number | None]) -> list[Number]:
     """The values that can be drawn."""
     return [v for v in values if v is not None and math.isfinite(v) and abs(v) < _HUGE]
 
@@ -36,27 +38,27 @@ class Scale:
         log: whether equal ratios, not differences, are equally far apart.
     """
 
-    low: float
-    high: float
-    start: float
-    end: float
+    low: Number
+    high: Number
+    start: Number
+    end: Number
     log: bool = False
 
     @classmethod
     def around(
         cls,
-        values: Iterable[float | None],
+        values: Iterable[Number | None],
         *,
-        start: float,
-        end: float,
+        start: Number,
+        end: Number,
         log: bool = False,
-        pad: float = 0.08,
-        limits: tuple[float, float] = (-math.inf, math.inf),
+        pad: Number = 0.08,
+        limits: tuple[Number, Number] = (-math.inf, math.inf),
     ) -> "Scale":
         """A scale that holds all the values, with some air; without any it runs from 0 to 1."""
         known = finite(values)
         if log:
-            logs = [math.log10(v) for v in known if v > 0]
+            logs = [math.log10(v) for v in known if v * _HUGE > 1]
             low, high = _padded(logs, pad, flat=0.3)
             return cls(low=10**low, high=10**high, start=start, end=end, log=True)
         flat = max(abs(known[0]) * 0.05, 1e-3) if known else 0.5
@@ -66,13 +68,13 @@ class Scale:
             low, high = low - flat, low + flat
         return cls(low=low, high=high, start=start, end=end)
 
-    def __call__(self, value: float, *, edge: float = 0.0) -> float:
+    def __call__(self, value: Number, *, edge: Number = 0.0) -> Number:
         """The position; `edge` lets it go so many lengths of the scale beyond its ends."""
         low, high = self._inner(self.low), self._inner(self.high)
         share = min(1.0 + edge, max(-edge, (self._inner(value) - low) / (high - low)))
         return self.start + share * (self.end - self.start)
 
-    def ticks(self, count: int = 5) -> list[float]:
+    def ticks(self, count: int = 5) -> list[Number]:
         """Round numbers inside the scale, about as many as asked, at most one and a half times."""
         if self.log:
             return self._log_ticks(count)
@@ -82,7 +84,7 @@ class Scale:
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [i * step for i in range(first, last + 1)]
 
-    def _log_ticks(self, count: int) -> list[float]:
+    def _log_ticks(self, count: int) -> list[Number]:
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         for multiples in ((1, 2, 5), (1, 3), (1,)):
             marks = [m * 10.0**p for p in range(first, last + 1) for m in multiples]
@@ -93,11 +95,11 @@ class Scale:
             return [self.low * (self.high / self.low) ** share for share in (0.15, 0.85)]
         return marks[:: math.ceil(len(marks) / count)]
 
-    def _inner(self, value: float) -> float:
+    def _inner(self, value: Number) -> Number:
         return math.log10(max(value, 1e-300)) if self.log else value
 
 
-def _padded(values: Sequence[float], pad: float, *, flat: float) -> tuple[float, float]:
+def _padded(values: Sequence[Number], pad: Number, *, flat: Number) -> tuple[Number, Number]:
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)
@@ -106,7 +108,7 @@ def _padded(values: Sequence[float], pad: float, *, flat: float) -> tuple[float,
     return low - room, high + room
 
 
-def svg(width: float, height: float, title: str, *parts: str, css: str = "") -> str:
+def svg(width: Number, height: Number, title: str, *parts: str, css: str = "") -> str:
     """A whole drawing; the title is what a screen reader says of it."""
     kind = f' class="{css}"' if css else ""
     return (
@@ -136,14 +138,14 @@ def line(start: Point, end: Point, css: str) -> str:
     return f'<line class="{css}" x1="{n(x1)}" y1="{n(y1)}" x2="{n(x2)}" y2="{n(y2)}"/>'
 
 
-def rect(x: float, y: float, width: float, height: float, css: str, *, style: str = "") -> str:
+def rect(x: Number, y: Number, width: Number, height: Number, css: str, *, style: str = "") -> str:
     """A box; one of negative width or height is drawn with none."""
     look = f' style="{style}"' if style else ""
     box = f'x="{n(x)}" y="{n(y)}" width="{n(max(width, 0))}" height="{n(max(height, 0))}"'
     return f'<rect class="{css}" {box}{look}/>'
 
 
-def text(x: float, y: float, content: str, css: str = "", *, anchor: str = "start") -> str:
+def text(x: Number, y: Number, content: str, css: str = "", *, anchor: str = "start") -> str:
     """Words; `anchor` says which of their ends stands at `x`."""
     place = "" if anchor == "start" else f' text-anchor="{anchor}"'
     kind = f' class="{css}"' if css else ""
@@ -164,7 +166,7 @@ def dots(points: Iterable[Point], css: str) -> str:
     return f'<path class="{css}" d="{"".join(f"M{n(x)} {n(y)}h0" for x, y in points)}"/>'
 
 
-def marker(model: str, x: float, y: float, *, radius: float = 6, title: str = "") -> str:
+def marker(model: str, x: Number, y: Number, *, radius: Number = 6, title: str = "") -> str:
     """A model's own shape: teacher diamond, student disc, control square, int8 triangle."""
     if model == "student":
         shape = f'<circle cx="{n(x)}" cy="{n(y)}" r="{n(radius)}"/>'
@@ -178,12 +180,12 @@ def marker(model: str, x: float, y: float, *, radius: float = 6, title: str = ""
     return group(f"mark {model}", shape, title=title)
 
 
-def text_width(content: str, size: float = 13) -> float:
+def text_width(content: str, size: Number = 13) -> Number:
     """About how many pixels wide the words are, at the size that narrow screens get."""
     return len(content) * size * LETTER
 
 
-def widest(names: Iterable[str], *, least: float, most: float) -> float:
+def widest(names: Iterable[str], *, least: Number, most: Number) -> Number:
     """How wide a column is for these names, within bounds."""
     return min(max([least, *(text_width(name) for name in names)]), most)
 
@@ -202,7 +204,7 @@ def downsample(points: Sequence[Point], limit: int) -> list[Point]:
     return [points[i] for i in sorted(keep)]
 
 
-def n(value: float) -> str:
+def n(value: Number) -> str:
     """A coordinate with one decimal, and no more letters than it needs."""
     rounded = f"{value:.1f}"
     return rounded[:-2] if rounded.endswith(".0") else rounded

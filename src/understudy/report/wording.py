@@ -6,18 +6,21 @@ from html import escape
 from itertools import pairwise
 from typing import Any
 
+# beartype, like Python, does not take an int for a float.
+Number = int | float
+
 MISSING = "–"
 TIMES = "×"
 
 
-def score(value: float | None, unit: str = "", *, decimals: int = 2) -> str:
+def score(value: Number | None, unit: str = "", *, decimals: int = 2) -> str:
     """A score: a share in per cent, anything else with four significant digits."""
     if value is None:
         return MISSING
     return f"{_fixed(100 * value, decimals)}%" if unit == "share" else significant(value)
 
 
-def difference(value: float | None, unit: str = "") -> str:
+def difference(value: Number | None, unit: str = "") -> str:
     """A signed difference of two scores; of two shares, in percentage points."""
     if value is None:
         return MISSING
@@ -26,7 +29,7 @@ def difference(value: float | None, unit: str = "") -> str:
     return text if text.startswith("−") else f"+{text}"
 
 
-def interval(low: float | None, high: float | None, unit: str = "") -> str:
+def interval(low: Number | None, high: Number | None, unit: str = "") -> str:
     """An interval in brackets, without the unit; empty where an end is missing."""
     if low is None or high is None:
         return ""
@@ -35,7 +38,7 @@ def interval(low: float | None, high: float | None, unit: str = "") -> str:
     return f"[{significant(low)}, {significant(high)}]"
 
 
-def significant(value: float, digits: int = 4) -> str:
+def significant(value: Number, digits: int = 4) -> str:
     """A number with at most so many significant digits, without an exponent if it can be."""
     if value == 0:
         return "0"
@@ -45,7 +48,7 @@ def significant(value: float, digits: int = 4) -> str:
     return _bare(_fixed(value, max(0, digits - 1 - math.floor(math.log10(size)))))
 
 
-def aligned(values: Sequence[float | None], unit: str = "") -> Callable[[float | None], str]:
+def aligned(values: Sequence[Number | None], unit: str = "") -> Callable[[Number | None], str]:
     """A writer that gives all of these values, and their like, the same number of decimals."""
     top = max((abs(value) for value in values if value is not None), default=0.0)
     if unit == "share" or not 1e-3 <= top < 1e6:
@@ -54,7 +57,7 @@ def aligned(values: Sequence[float | None], unit: str = "") -> Callable[[float |
     return lambda value: MISSING if value is None else _fixed(value, decimals)
 
 
-def count(value: float | None) -> str:
+def count(value: Number | None) -> str:
     """A number of things: 9,876 · 54.3 k · 1.2 M."""
     if value is None:
         return MISSING
@@ -63,19 +66,19 @@ def count(value: float | None) -> str:
     )
 
 
-def size(value: float | None) -> str:
+def size(value: Number | None) -> str:
     """Bytes in decimal units: 842 B · 61.3 kB · 4.1 MB."""
     return MISSING if value is None else _scaled(value, 1000, ("B", "kB", "MB", "GB", "TB"))
 
 
-def milliseconds(value: float | None) -> str:
+def milliseconds(value: Number | None) -> str:
     """A time of milliseconds with three significant digits: 42 µs · 1.87 ms · 2.1 s."""
     if value is None:
         return MISSING
     return _scaled(value * 1000, 1000, ("µs", "ms", "s"))
 
 
-def seconds(value: float | None) -> str:
+def seconds(value: Number | None) -> str:
     """A time of seconds, as one would say it: 0.4 s · 48 s · 3.5 min · 2.1 h."""
     if value is None:
         return MISSING
@@ -86,12 +89,12 @@ def seconds(value: float | None) -> str:
     return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:,.1f} h"
 
 
-def megabytes(value: float | None) -> str:
+def megabytes(value: Number | None) -> str:
     """Memory given in megabytes."""
     return MISSING if value is None else size(value * 1e6)
 
 
-def ratio(teacher: float | None, other: float | None, less: str, more: str) -> str:
+def ratio(teacher: Number | None, other: Number | None, less: str, more: str) -> str:
     """How many times less (or more) than the teacher: `22× smaller`; empty if it is unknown."""
     if not teacher or not other or teacher < 0 or other < 0:
         return ""
@@ -101,7 +104,7 @@ def ratio(teacher: float | None, other: float | None, less: str, more: str) -> s
     return f"{_times(times)} {less}" if times > 1 else f"{_times(1 / times)} {more}"
 
 
-def ticks(values: Sequence[float], unit: str = "") -> list[str]:
+def ticks(values: Sequence[Number], unit: str = "") -> list[str]:
     """Labels of an axis: as many decimals as its step needs, the same for all."""
     scaled = [100 * value for value in values] if unit == "share" else list(values)
     steps = [abs(b - a) for a, b in pairwise(scaled)]
@@ -133,13 +136,13 @@ def squeezed(name: str, letters: int) -> str:
     return f"{name[: letters - 1 - tail].rstrip()}…{name[len(name) - tail :].lstrip()}"
 
 
-def _times(value: float) -> str:
+def _times(value: Number) -> str:
     if value < 10:
         return f"{value:.1f}{TIMES}" if value >= 1.05 else f"{value:.2f}{TIMES}"
     return f"{value:,.0f}{TIMES}"
 
 
-def _scaled(value: float, base: float, units: Sequence[str]) -> str:
+def _scaled(value: Number, base: Number, units: Sequence[str]) -> str:
     power = 0
     # 999.6 would be rounded to 1000, which is the next unit's 1.
     while abs(value) >= base - 0.5 and power < len(units) - 1:
@@ -154,7 +157,7 @@ def _bare(text: str) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _fixed(value: float, decimals: int) -> str:
+def _fixed(value: Number, decimals: int) -> str:
     text = f"{value:.{decimals}f}"
     if float(text) == 0:
         text = text.lstrip("-")

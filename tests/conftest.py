@@ -1,0 +1,36 @@
+"""Fixtures for all tests, and the rule that a data test may only be skipped where there is no data."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+DATA = os.environ.get("UNDERSTUDY_DATA")
+SKIPPED = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config):
+    config.stash[SKIPPED] = []
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder with the real data sets."""
+    if not DATA or not Path(DATA).is_dir():
+        pytest.skip("UNDERSTUDY_DATA names no folder with the real data sets")
+    return Path(DATA)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.skipped and item.get_closest_marker("data"):
+        item.config.stash[SKIPPED].append(item.nodeid)
+        if DATA and Path(DATA).is_dir():
+            report.outcome = "failed"
+            report.longrepr = f"a data test was skipped although {DATA} exists: {report.longrepr}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    terminalreporter.write_line(f"data tests skipped: {len(config.stash[SKIPPED])}")
