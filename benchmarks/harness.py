@@ -125,7 +125,7 @@ def environment() -> dict[str, Any]:
     """Python, platform, processor, threads and library versions; loads no library for it."""
     found: dict[str, Any] = {
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": " ".join([platform.system(), platform.machine(), *platform.libc_ver()]),
         "cpu": cpu(),
         "cores": os.cpu_count(),
         "threads": os.environ.get("OMP_NUM_THREADS", "default"),

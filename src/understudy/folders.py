@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from errno import ENOSPC
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -70,6 +70,13 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
             part.unlink(missing_ok=True)
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove what writers left in a folder when they were killed; nobody may be writing there."""
+    for part in folder.rglob(".*.part"):
+        with suppress(OSError):
+            part.unlink()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     write_atomic(path, json.dumps(value, indent=1, default=str) + "\n")
@@ -118,7 +125,7 @@ def _sync_folder(path: Path) -> None:
 
 
 def _explain(error: OSError, path: Path) -> str:
-    if error.errno == ENOSPC:
+    if error.errno in (ENOSPC, EDQUOT):
         return (
             f"the disk is full: {path} was not written, and what was written before is whole; "
             "free some space and run the same command again, it goes on from there"
@@ -204,10 +211,12 @@ class Stage:
         """Whether it is finished, for these very inputs, with all its files still there."""
         self._recover()
         state = _state(self.path)
+        files = state.get("files")
         return (
             state.get("finished") is True
             and state.get("fingerprint") == self.fingerprint
-            and all(_size(self.path / name) == size for name, size in state["files"].items())
+            and isinstance(files, dict)
+            and all(_size(self.path / name) == size for name, size in files.items())
         )
 
     def summary(self) -> Any:
@@ -220,6 +229,7 @@ class Stage:
             shutil.rmtree(self.work, ignore_errors=True)
             make_folder(self.work)
             write_json(self.work / STAGE_FILE, self._record(finished=False))
+        remove_parts(self.work)
         return self.work
 
     def finish(self, summary: Any, *, seconds: float) -> None:
@@ -246,17 +256,18 @@ class Stage:
     def _swap(self) -> None:
         old = self._old()
         shutil.rmtree(old, ignore_errors=True)
+        make_folder(self.path.parent)
         if self.path.exists():
             self.path.rename(old)
         self.work.rename(self.path)
-        _sync_folder(self.run)
+        _sync_folder(self.path.parent)
         shutil.rmtree(old, ignore_errors=True)
 
     def _recover(self) -> None:
         # Killed between the two renames of `_swap`: the new folder is whole, or the old one is.
         if self.path.exists():
-            return
-        if _state(self.work).get("finished") is True:
+            shutil.rmtree(self._old(), ignore_errors=True)
+        elif _state(self.work).get("finished") is True:
             self.work.rename(self.path)
         elif self._old().exists():
             self._old().rename(self.path)

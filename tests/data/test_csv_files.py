@@ -176,6 +176,7 @@ def test_what_the_training_rows_do_not_know_is_an_error_with_examples(save):
     )
     refused("test labels (`y`) must be among the 2", "`P`", **test_file("a,t,y\n1,u,P\n"))
     refused("lacks `t`", **test_file("a,y\n1,p\n"))
+    refused("the test file has `t` twice", **test_file("a,t,t,y\n1,u,u,p\n"))
 
 
 def test_the_target_says_the_task_where_it_is_certain(save):

@@ -197,6 +197,7 @@ def test_options_that_do_not_belong_together_and_columns_that_are_not_there(save
     refused("are for tables", path=path, target="y", image="img", missing="drop")
     refused("did you mean `img`?", path=path, target="y", image="imgs")
     refused("has no column `z`", path=path, target="z", image="img")
+    refused("has no column `k`", path=path, target="y", image="img", id_column="k")
     refused("must hold encoded images, as bytes or", path=path, target="y", image="n")
     refused("at least 1 pixel, but got [0, 4]", path=path, target="y", image="img", size=[0, 4])
 

@@ -291,7 +291,7 @@ def small(full: Data) -> Data:
 def hundred() -> Data:
     """A record of 100 classes and 24 rows with the noisiest pictures there are."""
     rng = np.random.default_rng(3)
-    names = [f"a class of things {i}" for i in range(100)]
+    names = [f"kind of thing {i}" for i in range(100)]
     images = rng.integers(0, 256, (300, 200, 200, 3), dtype=np.uint8)
     data = classification(names, images, rng.integers(0, 100, 300))
     data["curves"] = curves(rng, epochs=200, seeds=10)

@@ -45,6 +45,16 @@ def opened(browser, data, folder, width, theme="light"):
     return browser
 
 
+@pytest.fixture
+def crowded(small):
+    """Models that can hardly be told apart."""
+    for name, value in (("teacher", 0.9702), ("student", 0.9701), ("control", 0.97)):
+        small["models"][name]["scores"]["accuracy"] = {"value": value, "low": 0.96, "high": 0.98}
+        small["models"][name] |= {"bytes": 60_000, "latency_ms": {"batch1": 0.05}}
+    small["verdict"] |= {"effect": 0.0001, "low": -0.0009, "high": 0.0011, "margin": 0.00005}
+    return small
+
+
 EMPTY = """
 return [...document.querySelectorAll('svg')].filter(s => {
   if (s.closest('details:not([open])')) return false;
@@ -72,7 +82,7 @@ return clashes"""
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-@pytest.mark.parametrize("kind", ["full", "hundred", "regression"])
+@pytest.mark.parametrize("kind", ["full", "hundred", "regression", "crowded"])
 def test_the_page_is_sound(browser, request, tmp_path, kind, width):
     page = opened(browser, request.getfixturevalue(kind), tmp_path, width)
     severe = [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"]

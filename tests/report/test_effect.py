@@ -24,6 +24,11 @@ def test_seeds_lie_on_the_side_of_their_effect(regression):
     assert min(rings) > x_of(drawing, "zero")
 
 
+def test_the_verdicts_own_effect_of_each_seed_is_drawn_where_there_is_one(full):
+    full["verdict"]["per_seed"] = [0.01, 0.02, None]
+    assert effect_chart(RunRecord(data=full)).count("<circle") == 2
+
+
 def test_an_effect_that_harms_is_left_of_zero(full):
     full["verdict"] |= {"effect": -0.02, "low": -0.03, "high": -0.01}
     drawing = effect_chart(RunRecord(data=full))

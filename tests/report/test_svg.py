@@ -57,6 +57,11 @@ def test_on_a_logarithmic_scale_equal_ratios_are_equally_far_apart():
     assert Scale.around([0.0, -3.0, 10.0], start=0, end=90, log=True)(10) == pytest.approx(45)
 
 
+def test_a_short_logarithmic_scale_still_has_round_ticks():
+    scale = Scale.around([6.0, 8.5], start=0, end=90, log=True, pad=0.1)
+    assert scale.ticks(4) == [6.0, 7.0, 8.0]
+
+
 def test_limits_hold_back_the_air():
     scale = Scale.around([0.9, 1.0], start=0, end=100, pad=0.5, limits=(0, 1))
     assert scale.high == 1
@@ -87,6 +92,15 @@ def test_a_downsampled_line_keeps_its_ends_and_extremes(drawn, limit):
 def test_a_short_line_is_left_as_it_is():
     line = [(0.0, 1.0), (1.0, 5.0), (2.0, 3.0)]
     assert svg.downsample(line, 120) == line
+    assert svg.averaged(line, 120) == line
+
+
+def test_an_averaged_line_keeps_its_ends_and_the_mean_between():
+    line = [(float(i), float(i % 2)) for i in range(102)]
+    kept = svg.averaged(line, 12)
+    assert len(kept) == 12
+    assert (kept[0], kept[-1]) == (line[0], line[-1])
+    assert all(y == 0.5 for _, y in kept[1:-1])
 
 
 def test_a_drawing_is_whole_and_says_what_it_is():

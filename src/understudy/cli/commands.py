@@ -34,7 +34,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but the resu
 Until = Literal["labels", "export", "evaluate", "report"]
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool | None) -> None:
     if wanted:
         from understudy import __version__
 
@@ -45,8 +45,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+        bool | None,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = None,
 ) -> None:
     del version
 

@@ -140,7 +140,7 @@ def _table(data: Mapping[str, Any]) -> Table:
     return table
 
 
-def _number(value: float | None, digits: int = 4) -> str:
+def _number(value: float | int | None, digits: int = 4) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"

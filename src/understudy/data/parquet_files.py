@@ -95,8 +95,8 @@ def _image_rows(
     first_id: int,
 ) -> tuple[Rows, Labels | None]:
     there = _open(files[0]).schema_arrow.names
-    for name in (image, *wanted.target):
-        if name not in there and (like is None or name == image):
+    for name in (image, *wanted.target, wanted.id_column):
+        if name is not None and name not in there and (like is None or name == image):
             raise DataError(f"{files[0]} has no column `{name}`: {did_you_mean(name, there)}")
     beside = [name for name in (*wanted.target, wanted.id_column) if name and name in there]
     table = _table(files, beside)

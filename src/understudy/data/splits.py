@@ -140,6 +140,7 @@ def split(
     if test == "given":
         chosen = _given_test(rows)
     else:
+        _check_none_given(rows, test)
         pool = np.flatnonzero(known)
         chosen = draws.take(pool, strata, _count(test, len(pool), "test"), _TEST)
     rest = np.setdiff1d(np.arange(len(rows)), chosen)
@@ -196,6 +197,15 @@ def _given_test(rows: Rows) -> NDArray[np.int64]:
             "test rows from the others with a share such as `test: 0.2`"
         )
     return chosen
+
+
+def _check_none_given(rows: Rows, test: Share) -> None:
+    if rows.test_rows is not None and rows.test_rows.any():
+        raise DataError(
+            f"the source declares {count_rows(int(rows.test_rows.sum()))} as test, but `test: "
+            f"{test}` would draw others and train on these: say `test: given`, or give the source "
+            "no test file"
+        )
 
 
 def _keep_labels(

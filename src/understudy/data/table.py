@@ -103,10 +103,10 @@ def _check_test_names(test: Any, names: Sequence[str], wanted: Wanted) -> None:
         raise DataError(
             f"the test file must have the columns of the training file, but lacks {quoted(absent)}"
         )
-    targets = [name for name in wanted.target if name in test.column_names]
-    if targets and len(targets) < len(wanted.target):
-        absent = [name for name in wanted.target if name not in targets]
-        raise DataError(f"the test file must have every target or none, but lacks {quoted(absent)}")
+    used = {*names, *wanted.target, wanted.id_column}
+    double = sorted(name for name in used if name and test.column_names.count(name) > 1)
+    if double:
+        raise DataError(f"column names must differ, but the test file has {quoted(double)} twice")
 
 
 def _encode(read: Sequence[Values], kinds: Sequence[Kind], where: str) -> NDArray[np.float64]:
@@ -194,7 +194,10 @@ def labels_of(table: Any, wanted: Wanted, *, like: Labels | None = None) -> Labe
     Raises:
         DataError: they fit no task, or not the training rows.
     """
-    if wanted.target[0] not in table.column_names:
+    absent = [name for name in wanted.target if name not in table.column_names]
+    if absent and len(absent) < len(wanted.target):
+        raise DataError(f"the test file must have every target or none, but lacks {quoted(absent)}")
+    if absent:
         return None
     what = "labels" if like is None else "test labels"
     read = [read_column(table, name) for name in wanted.target]

@@ -1,6 +1,7 @@
 """How knowledge lies in a shard. Each codec says its error; today there is the exact one."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from understudy.errors import StoreError
 
-DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+DTYPES: Mapping[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 DENSE = "dense-float32"
 
 
@@ -35,18 +36,14 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
         raise StoreError(
             f"{path} is not a whole safetensors file ({error}): label again"
         ) from error
+    # One map for all tensors: each one holds a file open, and stores have many shards.
+    content = np.memmap(path, dtype=np.uint8, mode="r")[8 + length :]
     maps: dict[str, NDArray[Any]] = {}
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         start, end = entry["data_offsets"]
-        if 8 + length + end > size:
+        if end > len(content):
             raise StoreError(f"{path} is cut off inside `{name}`: label again")
-        maps[name] = np.memmap(
-            path,
-            dtype=DTYPES[entry["dtype"]],
-            mode="r",
-            offset=8 + length + start,
-            shape=tuple(entry["shape"]),
-        )
+        maps[name] = content[start:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
     return maps

@@ -76,19 +76,25 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise StoreError(f"{folder} is no label store: it has no {MANIFEST}. Label again")
     data = read_json(path)
-    if data.get("format") != FORMAT:
-        raise StoreError(f"{path} must say format {FORMAT!r}, but says {data.get('format')!r}")
+    found = data.get("format") if isinstance(data, dict) else data
+    if found != FORMAT:
+        raise StoreError(
+            f"{path} must say format {FORMAT!r}, but says {found!r}: name a label store"
+        )
     if data.get("version") != VERSION:
         raise StoreError(
             f"{path} has version {data.get('version')}, but this Understudy reads version "
             f"{VERSION}: upgrade Understudy, or label again"
         )
-    return Manifest(
-        fields=data["fields"],
-        fingerprints=data["fingerprints"],
-        shards=tuple(Shard(**shard) for shard in data["shards"]),
-        complete=data["complete"],
-    )
+    try:
+        return Manifest(
+            fields=data["fields"],
+            fingerprints=data["fingerprints"],
+            shards=tuple(Shard(**shard) for shard in data["shards"]),
+            complete=data["complete"],
+        )
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{path} is not as it was written ({error}): label again") from error
 
 
 class LabelStore:

@@ -108,7 +108,7 @@ def loads(
     data, lines, mistakes = parse(text)
     source = Source(name=name, folder=folder or Path(), lines=lines)
     if not mistakes and not isinstance(data, dict):
-        law = f"a recipe must be a mapping of sections, but this is {type(data).__name__}"
+        law = f"a recipe must be a mapping of sections, but got {_short(data)}"
         mistakes.append(Mistake(path=(), law=law, line=1))
     if mistakes and (not data or not isinstance(data, dict)):
         raise RecipeError(mistakes, name)

@@ -12,6 +12,7 @@ from understudy.report.wording import Number
 
 ARMS = ("teacher", "student", "control")
 _MOST_CLASSES, _MOST_VALUES, _MOST_TARGETS = 4, 6, 4
+_WORTH_DRAWING = 0.01
 _BARS, _WIDTH = 132.0, 220.0
 
 
@@ -97,11 +98,16 @@ def _probabilities(
 
 
 def _classes(answers: Mapping[str, list[Number]], names: Sequence[str], label: str) -> list[int]:
-    """The true class, the first choices of every model, then what the teacher says next."""
+    """The true class, the first choices of every model, then what the teacher says next.
+
+    Two at least; what no model gives a share worth drawing is left out.
+    """
     ranked = [sorted(range(len(v)), key=lambda i: -v[i]) for v in answers.values()]
     wanted = [names.index(label)] if label in names else []
     wanted += [order[0] for order in ranked] + ranked[0]
-    chosen = list(dict.fromkeys(wanted))[:_MOST_CLASSES]
+    distinct = list(dict.fromkeys(wanted))[:_MOST_CLASSES]
+    most = {i: max(v[i] for v in answers.values() if i < len(v)) for i in distinct}
+    chosen = [i for place, i in enumerate(distinct) if place < 2 or most[i] >= _WORTH_DRAWING]
     first = next(iter(answers.values()))
     return sorted(chosen, key=lambda index: -first[index] if index < len(first) else 0.0)
 

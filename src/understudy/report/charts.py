@@ -10,7 +10,7 @@ from understudy.report.svg import Point, Scale
 from understudy.report.wording import Number
 
 # A page of a hundred seeds must stay small: the more lines, the fewer points in each.
-_LINE_POINTS, _ALL_POINTS, _MOST_LINES = 120, 6000, 40
+_LINE_POINTS, _MEAN_POINTS, _ALL_POINTS, _MOST_LINES = 120, 50, 6000, 40
 
 _COSTS: Mapping[str, tuple[str, Callable[[Number | None], str]]] = {
     "bytes": ("size of the file", wording.size),
@@ -68,10 +68,11 @@ def learning(record: RunRecord, key: str, title: str) -> str:
     limit = max(8, min(_LINE_POINTS, _ALL_POINTS // max(len(lines) for lines in arms.values())))
     curves, ends = [], []
     for arm, lines in arms.items():
-        shown = [_drawn(points, x, y, limit) for points in lines[:_MOST_LINES]]
-        curves += [svg.path(points, f"curve thin {arm}") for points in shown]
+        shown = [svg.downsample(points, limit) for points in lines[:_MOST_LINES]]
+        curves += [svg.path(_drawn(points, x, y), f"curve thin {arm}") for points in shown]
     for arm, lines in arms.items():
-        drawn = _drawn(mean_line(lines), x, y, _LINE_POINTS)
+        # Neighbouring epochs are averaged too, so that a long mean stays a line.
+        drawn = _drawn(svg.averaged(mean_line(lines), _MEAN_POINTS), x, y)
         curves.append(svg.path(drawn, f"curve mean {arm}", title=f"{arm}, mean of {len(lines)}"))
         ends += [svg.marker(arm, *point, radius=5) for point in drawn[-1:]]
     body = axes.frame(across, up) + svg.window(x, y, *curves) + "".join(ends)
@@ -157,6 +158,6 @@ def _up(y: Scale, title: str, unit: str) -> Axis:
     return Axis(scale=y, ticks=levels, labels=wording.ticks(levels, unit), title=title)
 
 
-def _drawn(points: Sequence[Point], x: Scale, y: Scale, limit: int) -> list[Point]:
+def _drawn(points: Sequence[Point], x: Scale, y: Scale) -> list[Point]:
     # Beyond the frame a line keeps its slope for a while: the window cuts it off.
-    return [(x(a), y(b, edge=20)) for a, b in svg.downsample(points, limit)]
+    return [(x(a), y(b, edge=20)) for a, b in points]

@@ -108,12 +108,15 @@ def _ruler(scale: Scale, unit: str) -> str:
 
 def _kept_inside(at: Number, wide: Number, beside: str) -> Number:
     """The middle of words that end, begin or are centred at a point, moved into the figure."""
-    middle = at + {"start": wide / 2 - 6, "middle": 0.0, "end": 6 - wide / 2}[beside]
+    middle = at + {"start": wide / 2 + 3, "middle": 0.0, "end": -wide / 2 - 3}[beside]
     return min(max(middle, wide / 2), WIDTH - wide / 2)
 
 
 def _seed_effects(record: RunRecord) -> list[Number]:
     """How much better the student is than its control, seed by seed."""
+    known = svg.finite(as_number(value) for value in record.items("verdict", "per_seed"))
+    if known:
+        return known[:_MOST_SEEDS]
     arms = [
         [as_number(value) for value in record.items("models", name, "per_seed", record.primary)]
         for name in ("student", "control")

@@ -92,7 +92,8 @@ class Scale:
             if len(marks) <= count:
                 break
         if len(marks) < 2:
-            return [self.low * (self.high / self.low) ** share for share in (0.15, 0.85)]
+            # Less than a factor of two or so: nearly a straight scale, so its round numbers do.
+            return Scale(low=self.low, high=self.high, start=0, end=1).ticks(count)
         return marks[:: math.ceil(len(marks) / count)]
 
     def _inner(self, value: Number) -> Number:
@@ -104,7 +105,8 @@ def _padded(values: Sequence[Number], pad: Number, *, flat: Number) -> tuple[Num
         return 0.0, 1.0
     low, high = min(values), max(values)
     # Nearer together than a float can tell apart on the axis is one value.
-    room = (high - low) * pad if high - low > 1e-9 * max(abs(low), abs(high)) else flat
+    one = high - low <= max(1e-9 * max(abs(low), abs(high)), 1 / _HUGE)
+    room = flat if one else (high - low) * pad
     return low - room, high + room
 
 
@@ -202,6 +204,15 @@ def downsample(points: Sequence[Point], limit: int) -> list[Point]:
             part = values[first:last]
             keep |= {int(first + part.argmin()), int(first + part.argmax())}
     return [points[i] for i in sorted(keep)]
+
+
+def averaged(points: Sequence[Point], limit: int) -> list[Point]:
+    """At most `limit` points of a line (at least 3): its ends, and means of neighbours between."""
+    if len(points) <= limit:
+        return list(points)
+    inner = np.array_split(np.array(points[1:-1], dtype=np.float64), max(limit - 2, 1))
+    means = [(float(part[:, 0].mean()), float(part[:, 1].mean())) for part in inner]
+    return [points[0], *means, points[-1]]
 
 
 def n(value: Number) -> str:

@@ -26,6 +26,6 @@ class CachedTeacher:
         if batch.ids is None:
             raise StoreError("a label store is read by example id, but these rows have none")
         views = None if batch.views is None else batch.views.cpu()
-        found = self._store.read(batch.ids.cpu(), views)
+        found = self._store.read(batch.ids.cpu().long(), views)
         device = batch.inputs.device
         return Knowledge(fields={name: value.to(device) for name, value in found.items()})
