@@ -210,7 +210,8 @@ def table(figures: dict[str, float]) -> str:
         f"with more taste): {100 * figures['worst_level']:.1f} %; with Satterthwaite's degrees of "
         f"freedom {100 * figures['worst_plain_level']:.1f} %. Most false NO DIFFERENCE where the "
         f"true effect is the margin or twice it: {100 * figures['worst_false_same']:.1f} %. True "
-        f"effects that Satterthwaite's would find and ours does not, at most: {_given_up(figures)}.",
+        "effects that Satterthwaite's would find and ours does not, at most: "
+        f"{_given_up(figures)}.",
     ]
     return "\n".join(lines)
 

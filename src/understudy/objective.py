@@ -121,15 +121,19 @@ class Objective(nn.Module):
         own = self._task.comparable(student)
         total = own.new_zeros(())
         parts: dict[str, Tensor] = {}
+        counted: list[str] = []
         for term in self.terms:
             mean = self._mean(term, own, teacher, batch, epoch=epoch, epochs=epochs)
             parts[term.name] = mean.detach()
             weight = scheduled(term.weight, epoch=epoch, epochs=epochs)
             # A term that is switched off must not bring its NaN or its graph along.
             if weight:
+                counted.append(term.name)
                 total = total + weight * mean
+        if not counted:
+            total = _nothing(own)
         if not bool(torch.isfinite(total)):
-            bad = [n for n, v in parts.items() if not bool(torch.isfinite(v))] or list(parts)
+            bad = [n for n in counted if not bool(torch.isfinite(parts[n]))] or counted
             raise TrainingError(
                 f"the loss must be finite, but {', '.join(f'`{n}`' for n in bad)} is not "
                 f"({', '.join(f'{n} = {float(v):.4g}' for n, v in parts.items())})"
@@ -148,12 +152,14 @@ class Objective(nn.Module):
     ) -> Tensor:
         if term.labels:
             if batch.labels is None:
-                return own.sum() * 0.0
+                return _nothing(own)
             values: Tensor = term.loss(own, self._labels(batch.labels))
             return values.sum() / self._task.labelled(batch.labels).sum().clamp_min(1)
         if teacher is None:
             raise ModelError(f"`{term.name}` needs a teacher, but there is none")
-        target = self._task.comparable(teacher[term.needs[0]].to(own.dtype))
+        # Half precision is the student's business; what it is compared with keeps its digits.
+        dtype = torch.promote_types(own.dtype, torch.float32)
+        target = self._task.comparable(teacher[term.needs[0]].to(dtype))
         constants = {}
         if term.temperature is not None:
             constants["temperature"] = scheduled(term.temperature, epoch=epoch, epochs=epochs)
@@ -167,27 +173,36 @@ class Objective(nn.Module):
 def control_objective(terms: Sequence[Term], *, task: Task) -> Objective:
     """The control's objective: the hard-label terms alone, at full weight.
 
-    Where the student has none (all of its knowledge is the teacher's), the task's plain
+    Where the student has none that counts (all of its knowledge is the teacher's), the task's plain
     hard loss stands in: what somebody without a teacher would train with.
     """
-    hard = [term for term in terms if term.labels]
+    hard = [term for term in terms if term.labels and _usual(term.weight) > 0]
     if not hard:
         plain = Term(name="hard", loss=_TaskLoss(task), reads=task.output, labels=True)
         return Objective([plain], task=task, offers=frozenset())
     # The weights' sum is brought to 1: beside a teacher 0.1 is a share, alone it would only be a
-    # smaller learning rate.
-    share = sum(t.weight for t in hard if isinstance(t.weight, float | int)) or 1.0
+    # smaller learning rate. A schedule between teacher and labels has no meaning without a teacher.
+    share = sum(_usual(term.weight) for term in hard)
     alone = [
         Term(
             name=t.name,
             loss=t.loss,
             reads=t.reads,
             labels=True,
-            weight=t.weight / share if isinstance(t.weight, float | int) else 1.0,
+            weight=_usual(t.weight) / share,
         )
         for t in hard
     ]
     return Objective(alone, task=task, offers=frozenset())
+
+
+def _nothing(own: Tensor) -> Tensor:
+    """0 with a graph to go back through, and without the NaN of rows that nothing reads."""
+    return own[:0].sum()
+
+
+def _usual(weight: float | Schedule) -> float:
+    return (weight.start + weight.end) / 2 if isinstance(weight, Schedule) else weight
 
 
 class _TaskLoss(nn.Module):

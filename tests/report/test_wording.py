@@ -46,7 +46,8 @@ def test_times_of_milliseconds(value, told):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(0.42, "0.4 s"), (74.2, "74 s"), (210, "3.5 min"), (7560, "2.1 h")]
+    ("value", "told"),
+    [(0.02, "< 0.1 s"), (0.42, "0.4 s"), (74.2, "74 s"), (210, "3.5 min"), (7560, "2.1 h")],
 )
 def test_times_of_seconds(value, told):
     assert wording.seconds(value) == told

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from understudy import data, losses, models
 from understudy.build.arguments import coerced, wrong_arguments
-from understudy.build.parts import PATHS, split_schedules, unknown_kind, with_paths
+from understudy.build.parts import PATHS, named_files, split_schedules, unknown_kind, with_paths
 from understudy.build.targets import TargetError, resolve
 from understudy.data.views import CATALOGUE as VIEWS
 from understudy.engine import OURS
@@ -102,9 +102,7 @@ def _data(recipe: Recipe, place: Source) -> Iterator[Mistake]:
     if entry.kind != "custom":
         for name, value in with_paths(entry.parameters, place).items():
             if name in PATHS and isinstance(value, str):
-                yield from _file(
-                    value.rpartition(":")[0] if ".npz:" in value else value, (*where, name)
-                )
+                yield from _file(value, (*where, name))
     for number, view in enumerate(recipe.data.views):
         at = ("data", "views", number)
         law = f"unknown kind `{view.kind}`: {did_you_mean(view.kind, VIEWS)}"
@@ -127,7 +125,7 @@ def _teacher(recipe: Recipe, place: Source) -> Iterator[Mistake]:
 
 
 def _file(value: str, where: Place) -> Iterator[Mistake]:
-    if not Path(value).exists():
+    if not named_files(value):
         law = f"this file must exist, but there is no {value}: correct the path"
         yield Mistake(path=where, law=law)
 

@@ -9,6 +9,7 @@ from torch import nn
 from understudy import data, losses, models
 from understudy.build.arguments import accepted, coerced, required
 from understudy.build.targets import TargetError, resolve
+from understudy.data.files import split_key
 from understudy.data.rows import Rows
 from understudy.data.views import CATALOGUE as VIEWS
 from understudy.data.views import Views
@@ -40,8 +41,16 @@ def with_paths(parameters: Mapping[str, Any], place: Source) -> dict[str, Any]:
 
 
 def _path(value: str, place: Source) -> str:
-    file, colon, key = value.rpartition(":") if ".npz:" in value else (value, "", "")
-    return f"{place.resolve(file)}{colon}{key}"
+    file, key = split_key(value)
+    return str(place.resolve(file)) + (f":{key}" if key is not None else "")
+
+
+def named_files(value: str) -> list[Path]:
+    """The files that a path of a source names: one, or what a pattern finds."""
+    path = Path(split_key(value)[0])
+    if "*" in path.name:
+        return sorted(path.parent.glob(path.name))
+    return [path] if path.exists() else []
 
 
 def views(entries: Sequence[Entry], *, seed: int) -> Views:

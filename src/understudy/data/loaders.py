@@ -67,7 +67,7 @@ class MemoryLoader:
         """
         self._inputs, self._labels, self._ids = inputs, labels, ids
         self._positions, self._views, self._seed = positions, views or Views(), seed
-        self._length = len(positions) if length is None else length
+        self._length = len(positions) if length is None or not len(positions) else length
         self._rank, self._ranks = rank, ranks
         self.batch_size = batch_size
         self.epoch = 0

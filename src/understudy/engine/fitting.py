@@ -1,6 +1,7 @@
 """`fit`: finished parts in, a trained student out. Lightning's Trainer is made here only."""
 
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
+import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
@@ -16,9 +18,10 @@ from torch import nn
 from understudy.contracts import Batch, Teacher
 from understudy.engine.keeper import CHECKPOINT, Keeper, history_csv
 from understudy.engine.module import Distiller, Validate
-from understudy.errors import MissingExtraError
+from understudy.errors import MissingExtraError, TrainingError
 from understudy.folders import make_folder, write_atomic
 from understudy.objective import Objective
+from understudy.recipe import EarlyStopping as Stop
 from understudy.recipe import Training
 
 # What the recipe says in its own words; the rest of `training.trainer` is Lightning's.
@@ -56,6 +59,8 @@ def fit(
 ) -> Fitted:
     """Train `student` in place and leave the chosen weights in it.
 
+    The global random state of torch is left as it was.
+
     Args:
         student: raw rows to answers; trained on whatever device Lightning chooses.
         objective: batch to loss.
@@ -70,17 +75,13 @@ def fit(
         on_step: called with the number of steps done.
 
     Raises:
-        TrainingError: a loss that is not finite.
+        TrainingError: a loss that is not finite, or a loader without batches or without length.
         KeyboardInterrupt: Ctrl-C; the last checkpoint is whole.
     """
     keeper = Keeper(folder, training, higher_is_better=higher_is_better)
     callbacks: list[Callback] = [keeper]
-    if training.early_stopping is not None and validation is not None:
-        stop = training.early_stopping
-        mode = "max" if higher_is_better else "min"
-        callbacks.append(
-            EarlyStopping("validation", min_delta=stop.minimum, patience=stop.patience, mode=mode)
-        )
+    if training.early_stopping is not None and validation is not None and validate is not None:
+        callbacks.append(_early_stopping(training.early_stopping, higher_is_better))
     module = Distiller(
         student=student,
         objective=objective,
@@ -92,20 +93,33 @@ def fit(
     )
     checkpoint = folder / CHECKPOINT if folder is not None else None
     resume = checkpoint if checkpoint is not None and checkpoint.is_file() else None
-    with _quiet():
+    if folder is not None:
+        make_folder(folder)
+    with _quiet(), _listening(), torch.random.fork_rng(devices=[]):
+        # Somebody's loader may draw its first order before the first epoch begins.
+        torch.manual_seed(seed << 24)
         trainer = _trainer(training, callbacks, folder, validated=validation is not None)
-        try:
-            # A plain iterable: Lightning looks for shuffling in what it takes for a DataLoader.
-            rows = None if validation is None else _Plain(validation)
-            trainer.fit(module, loader, rows, ckpt_path=resume, weights_only=True)
-        except SystemExit as stop_signal:
-            # Lightning turns Ctrl-C into an exit; ours is the pipeline's to explain.
-            raise KeyboardInterrupt from stop_signal
+        # A plain iterable: Lightning looks for shuffling in what it takes for a DataLoader.
+        rows = None if validation is None else _Plain(validation)
+        trainer.fit(module, loader, rows, ckpt_path=resume, weights_only=True)
+    if not keeper.points:
+        raise TrainingError("a loader must give at least one batch per epoch, but this gave none")
     epoch = keeper.choose(student)
     student.cpu().eval()
     if folder is not None and trainer.is_global_zero:
         write_atomic(folder / "log.csv", history_csv(keeper.points))
     return Fitted(points=tuple(keeper.points), epoch=epoch, seconds=keeper.elapsed())
+
+
+def _early_stopping(stop: Stop, higher_is_better: bool) -> EarlyStopping:
+    return EarlyStopping(
+        "validation",
+        min_delta=stop.minimum,
+        patience=stop.patience,
+        mode="max" if higher_is_better else "min",
+        # Right after the validation, so that its count is in the checkpoint of the same epoch.
+        check_on_train_epoch_end=False,
+    )
 
 
 def _trainer(
@@ -151,6 +165,18 @@ def _quiet() -> Any:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextmanager
+def _listening() -> Iterator[None]:
+    """Lightning turns Ctrl-C into an exit, and hears no other one; ours is the caller's affair."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        if signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from stop
 
 
 class _Plain:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,10 +13,10 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from understudy.engine.module import Distiller
-from understudy.models.weights import load_into, read_weights, save_weights
+from understudy.folders import write_with
 from understudy.recipe import Training
 
-CHECKPOINT, BEST = "checkpoint.ckpt", "best.safetensors"
+CHECKPOINT = "checkpoint.ckpt"
 
 
 class Keeper(Callback):
@@ -29,27 +30,38 @@ class Keeper(Callback):
         self.best: float | None = None
         self.best_epoch = 0
         self.seconds = 0.0
+        self._stopped = False
         self._started = self._saved = time.monotonic()
         self._best_weights: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers, so that a checkpoint is read with `weights_only=True`."""
+        """Numbers and tensors, so that a checkpoint is read with `weights_only=True`."""
         return {
             "points": self.points,
             "best": self.best,
             "best_epoch": self.best_epoch,
+            "best_weights": self._best_weights,
             "seconds": self.elapsed(),
+            "stopped": self._stopped,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.points = list(state_dict["points"])
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
-        self.seconds = state_dict["seconds"]
+        self._best_weights = state_dict["best_weights"]
+        self.seconds, self._stopped = state_dict["seconds"], state_dict["stopped"]
 
     def elapsed(self) -> float:
         """Seconds of training in all sessions."""
         return self.seconds + time.monotonic() - self._started
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Stop again where early stopping had stopped before the checkpoint."""
+        del pl_module
+        trainer.should_stop = trainer.should_stop or self._stopped
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -61,30 +73,35 @@ class Keeper(Callback):
         means = module.means()
         point = {"epoch": epoch, "step": trainer.global_step, "training_loss": means.pop("loss")}
         self.points.append(point | {"validation": score, "parts": means})
-        if score is not None and (self.best is None or score * self._sign > self.best * self._sign):
+        if self._is_better(score):
             self.best, self.best_epoch = score, epoch
-            if self._training.choose == "validation" and trainer.is_global_zero:
-                self._keep_best(module)
-        if self._folder is None:
-            return
-        if time.monotonic() - self._saved >= self._training.checkpoint_seconds:
-            trainer.save_checkpoint(self._folder / CHECKPOINT)
+            if self._training.choose == "validation":
+                state = module.student.state_dict()
+                self._best_weights = {k: v.detach().cpu().clone() for k, v in state.items()}
+        self._stopped = trainer.should_stop
+        due = time.monotonic() - self._saved >= self._training.checkpoint_seconds
+        # One clock decides for all processes: a checkpoint is something that they do together.
+        if self._folder is not None and trainer.strategy.broadcast(due):
+            self._save(trainer, self._folder / CHECKPOINT)
             self._saved = time.monotonic()
 
-    def _keep_best(self, module: Distiller) -> None:
-        if self._folder is not None:
-            save_weights(module.student, self._folder / BEST)
+    def _is_better(self, score: float | None) -> bool:
+        if score is None or math.isnan(score):
+            return False
+        return self.best is None or score * self._sign > self.best * self._sign
+
+    def _save(self, trainer: lightning.Trainer, path: Path) -> None:
+        # Lightning's own writing is not atomic where the folder for temporary files is on another
+        # disk, and knows nothing of a power cut.
+        if trainer.is_global_zero:
+            write_with(path, trainer.save_checkpoint)
         else:
-            state = module.student.state_dict()
-            self._best_weights = {k: v.detach().clone() for k, v in state.items()}
+            trainer.save_checkpoint(path)
 
     def choose(self, student: nn.Module) -> int:
         """Put the chosen weights into the student; the number of their epoch."""
         if self._training.choose == "validation" and self.best_epoch:
-            weights = (
-                self._best_weights if self._folder is None else read_weights(self._folder / BEST)
-            )
-            load_into(student, weights, source=BEST)
+            student.load_state_dict(self._best_weights)
             return self.best_epoch
         return int(self.points[-1]["epoch"]) if self.points else 0
 

@@ -45,7 +45,9 @@ class Distiller(lightning.LightningModule):
         super().__init__()
         self.student = student
         self.objective = objective
-        self._teacher, self._training, self._seed = teacher, training, seed
+        # In a tuple, or torch would take a teacher that is a module for a part of this one.
+        self._teacher = (teacher,)
+        self._training, self._seed = training, seed
         self._validate, self._on_step = validate, on_step
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
@@ -53,8 +55,8 @@ class Distiller(lightning.LightningModule):
         self.score: float | None = None
 
     def on_train_epoch_start(self) -> None:
-        """Seed from (seed, epoch) and begin the epoch's sums."""
-        torch.manual_seed((self._seed << 24) + self.current_epoch)
+        """Seed from (seed, process, epoch) and begin the epoch's sums."""
+        torch.manual_seed((self._seed << 24) + (self.global_rank << 16) + self.current_epoch)
         self._sums, self._batches, self.score = {}, 0, None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -64,7 +66,8 @@ class Distiller(lightning.LightningModule):
             TrainingError: it is not finite; step and term are named.
         """
         epoch = self.current_epoch + batch_idx / max(1, int(self.trainer.num_training_batches))
-        knowledge = self._teacher(batch) if self._teacher is not None else None
+        (teacher,) = self._teacher
+        knowledge = teacher(batch) if teacher is not None else None
         try:
             total = self.objective(
                 self.student(batch.inputs),
@@ -106,7 +109,11 @@ class Distiller(lightning.LightningModule):
         self._answers = []
 
     def configure_optimizers(self) -> Any:
-        """AdamW or SGD with a schedule per step."""
+        """AdamW or SGD with a schedule per step.
+
+        Raises:
+            TrainingError: the loader has no length.
+        """
         options = self._training.optimizer
         parameters = [p for p in self.parameters() if p.requires_grad]
         optimizer: torch.optim.Optimizer
@@ -126,6 +133,11 @@ class Distiller(lightning.LightningModule):
                 weight_decay=options.weight_decay,
                 momentum=options.momentum,
                 nesterov=options.nesterov,
+            )
+        if math.isinf(self.trainer.num_training_batches):
+            raise TrainingError(
+                "a loader must know how many batches an epoch has, since learning rates and "
+                "schedules depend on it, but this one has no length: give it a `__len__`"
             )
         steps = int(self.trainer.estimated_stepping_batches)
         factor = learning_rate_factor(self._training, steps=steps)

@@ -1,27 +1,28 @@
 """Weights from files into modules and back. Nothing is unpickled beyond plain tensors."""
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from understudy.errors import ModelError
 from understudy.folders import write_atomic
 
+_PARALLEL = "module."
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a `.safetensors` file or a foreign `.pt`/`.pth`/`.th`/`.bin` checkpoint.
 
-    A foreign checkpoint is read with `weights_only=True`; a state dict inside a usual wrapper
-    (`state_dict`, `model`, ...) is found, and the prefix `module.` of data-parallel training goes.
+    A foreign checkpoint is read with `weights_only=True`, and a state dict inside a usual wrapper
+    (`state_dict`, `model`, ...) is found.
 
     Raises:
         ModelError: the file is missing, damaged, or needs code to be run in order to be read.
@@ -31,16 +32,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise ModelError(
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle's version: it is read or it is not
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle fails in every way there is
+        raise ModelError(_unreadable(path, error)) from error
+    return _state_dict(content, path)
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    text = str(error)
+    if "TorchScript" in text or (isinstance(error, UnpicklingError) and "global" in text.lower()):
+        return (
             f"{path} holds more than tensors, and reading it would run code from the file: load "
             "it where you trust it and save `model.state_dict()` with safetensors"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{path} cannot be read as weights ({first}): copy it again") from error
-    return _state_dict(content, path)
+        )
+    cause = text.splitlines()[0] if text else type(error).__name__
+    if isinstance(error, UnpicklingError | KeyError):
+        cause = "it is no PyTorch checkpoint, or a damaged one"
+    return f"{path} cannot be read as weights ({cause}): copy it again"
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -55,18 +65,20 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
             f"{path} must hold a state dict (names to tensors), but holds "
             f"{type(content).__name__}: save `model.state_dict()`"
         )
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     return tensors
 
 
 def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
     """Copy weights into a module whose names and shapes they must match.
 
+    The prefix `module.` of data-parallel training goes where it stands between the two.
+
     Raises:
         ModelError: a readable list of what is missing, unexpected and of another shape.
     """
     own = module.state_dict()
+    if not set(own) & set(weights) and all(name.startswith(_PARALLEL) for name in weights):
+        weights = {name.removeprefix(_PARALLEL): value for name, value in weights.items()}
     missing = sorted(set(own) - set(weights))
     unexpected = sorted(set(weights) - set(own))
     shapes = [

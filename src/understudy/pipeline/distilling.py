@@ -242,7 +242,14 @@ def _evidence(
     primary = task.scores[0]
     rows = {n: np.stack([row_values(primary, o, labels) for o in a]) for n, a in answers.items()}
     better = primary.higher_is_better
-    verdict = judge(rows["student"], rows["control"], higher_is_better=better, margin=margin)
+    verdict = judge(
+        rows["student"],
+        rows["control"],
+        higher_is_better=better,
+        margin=margin,
+        name=primary.name,
+        unit=primary.unit,
+    )
     gap = gap_closed(rows["teacher"], rows["student"], rows["control"], higher_is_better=better)
     return verdict, gap, scores
 

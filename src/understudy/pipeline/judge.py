@@ -199,7 +199,14 @@ def _verdict(
         verdict: Verdict = unproved("`control: false`: without a control nothing was proved")
         return _plain(verdict, None, margin), [verdict.sentence]
     better = primary.higher_is_better
-    verdict = judge(rows["student"], rows["control"], higher_is_better=better, margin=margin)
+    verdict = judge(
+        rows["student"],
+        rows["control"],
+        higher_is_better=better,
+        margin=margin,
+        name=primary.name,
+        unit=primary.unit,
+    )
     gap = gap_closed(rows["teacher"], rows["student"], rows["control"], higher_is_better=better)
     return _plain(verdict, gap, margin), []
 

@@ -104,7 +104,7 @@ def _slices(work: Work, answers: Mapping[str, Array], labels: Array) -> list[dic
                 "rows": int(here.sum()),
                 "student": float(student.mean()),
                 "control": float(control.mean()),
-                "difference": float(student.mean() - control.mean()),
+                "difference": verdict.effect,
                 "low": verdict.low,
                 "high": verdict.high,
             }

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from understudy import build
-from understudy.build.parts import PATHS, with_paths
+from understudy.build.parts import PATHS, named_files, with_paths
 from understudy.data.checks import check_rows
 from understudy.data.preprocess import Preprocess, fit_preprocess
 from understudy.data.rows import Rows
@@ -48,10 +48,9 @@ def signatures(entry: Entry, place: Source) -> dict[str, Any]:
     signs = {}
     for name, value in found.items():
         if (name in PATHS or name == "target") and isinstance(value, str):
-            path = Path(value.rpartition(":")[0] if ".npz:" in value else value)
-            if path.exists():
-                state = path.stat()
-                signs[name] = [state.st_size, state.st_mtime_ns]
+            states = [file.stat() for file in named_files(value)]
+            if states:
+                signs[name] = [[state.st_size, state.st_mtime_ns] for state in states]
     return signs
 
 

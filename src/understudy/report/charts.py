@@ -26,7 +26,7 @@ def trade_off(record: RunRecord, cost: str) -> str:
         return ""
     title, write = _COSTS[cost]
     limit = _limit(record, cost)
-    x = Scale.around([*points.values(), limit], start=LEFT, end=RIGHT, log=True, pad=0.16)
+    x = Scale.around([*points.values(), limit], start=LEFT, end=RIGHT, log=True, pad=0.22)
     y = _score_scale(record, list(points))
     marks = x.ticks(6)
     across = Axis(scale=x, ticks=marks, labels=[write(m) for m in marks], title=title)
@@ -42,7 +42,7 @@ def trade_off(record: RunRecord, cost: str) -> str:
             parts.append(svg.line((at[0], y(low)), (at[0], y(high)), f"whisker {name}"))
             walls.append((at[0] - 2, y(high), at[0] + 2, y(low)))
         spots.append((at, DISPLAY[name]))
-    where = axes.place(spots, walls, left=LEFT, right=RIGHT)
+    where = axes.place(spots, walls, left=LEFT, right=axes.WIDTH)
     for name, (at, label), (spot, anchor) in zip(points, spots, where, strict=True):
         score = wording.score(record.score(name)[0], record.unit)
         parts.append(svg.marker(name, *at, title=f"{label}: {score}, {write(points[name])}"))

@@ -83,7 +83,7 @@ def seconds(value: Number | None) -> str:
     if value is None:
         return MISSING
     if value < 10:
-        return f"{value:.1f} s"
+        return f"{value:.1f} s" if value >= 0.05 or value == 0 else "< 0.1 s"
     if value < 119.5:
         return f"{value:.0f} s"
     return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:,.1f} h"

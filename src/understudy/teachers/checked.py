@@ -12,7 +12,7 @@ class CheckedTeacher:
     def __init__(self, teacher: Teacher) -> None:
         """Guard `teacher`."""
         self._teacher = teacher
-        self._seen = 0
+        self._compared = False
 
     @property
     def offers(self) -> frozenset[str]:
@@ -37,11 +37,11 @@ class CheckedTeacher:
                     f"are not (rows {', '.join(str(int(i)) for i in named)}): check its weights, "
                     "its scaling of the inputs and its precision"
                 )
-            if self._seen == 0 and len(rows) > 1 and bool((rows == rows[0]).all()):
+            if not self._compared and len(rows) > 1 and bool((rows == rows[0]).all()):
                 raise ModelError(
                     f"the teacher gives the same {name} for all of the first {len(rows)} rows "
                     f"({[round(float(x), 4) for x in rows[0, :4]]}...), so it can teach nothing: "
                     "check its weights and its scaling of the inputs"
                 )
-        self._seen += len(batch)
+        self._compared = self._compared or len(batch) > 1
         return knowledge
