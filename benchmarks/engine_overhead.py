@@ -90,8 +90,8 @@ def ours(inputs: np.ndarray, labels: np.ndarray) -> float:
 
 def description() -> dict:
     """The preprocessing that all arms do in their own way."""
-    from understudy.data.rows import Rows
     from understudy.data.preprocess import fit_preprocess
+    from understudy.data.rows import Rows
 
     rows = Rows(
         inputs=np.zeros((4, 32, 32, 3), np.uint8),

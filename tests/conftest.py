@@ -1,4 +1,4 @@
-"""Fixtures for all tests, and the rule that a data test may only be skipped where there is no data."""
+"""Fixtures for all tests, and the rule that a data test is skipped only where there is no data."""
 
 import os
 from pathlib import Path

@@ -153,8 +153,10 @@ class Objective(nn.Module):
         if term.labels:
             if batch.labels is None:
                 return _nothing(own)
-            values: Tensor = term.loss(own, self._labels(batch.labels))
-            return values.sum() / self._task.labelled(batch.labels).sum().clamp_min(1)
+            seen = self._task.labelled(batch.labels)
+            # A loss of the user's own need not know that a row may be without a label.
+            values = torch.where(seen, term.loss(own, self._labels(batch.labels)), 0.0)
+            return values.sum() / seen.sum().clamp_min(1)
         if teacher is None:
             raise ModelError(f"`{term.name}` needs a teacher, but there is none")
         # Half precision is the student's business; what it is compared with keeps its digits.

@@ -5,7 +5,9 @@ import pytest
 from understudy.build.arguments import accepted, coerced, required, wrong_arguments
 
 
-def layer(*, width: int, share: float = 0.5, sizes: tuple[int, ...] = (), name: str = "a") -> None: ...
+def layer(
+    *, width: int, share: float = 0.5, sizes: tuple[int, ...] = (), name: str = "a"
+) -> None: ...
 
 
 @pytest.mark.parametrize(

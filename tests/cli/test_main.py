@@ -30,7 +30,9 @@ def small(tmp_path):
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     (folder / "small.yaml").write_text(SMALL)
-    assert command(["run", str(folder / "small.yaml"), "--out", str(folder / "run"), "--quiet"]) == 0
+    assert (
+        command(["run", str(folder / "small.yaml"), "--out", str(folder / "run"), "--quiet"]) == 0
+    )
     return folder / "run"
 
 
@@ -67,7 +69,13 @@ def test_the_version_is_printed(capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nonsense"], ["run"], ["run", "there-is-none.yaml"], ["demo", "--colour"], ["methods", "softtarget"]],
+    [
+        ["nonsense"],
+        ["run"],
+        ["run", "there-is-none.yaml"],
+        ["demo", "--colour"],
+        ["methods", "softtarget"],
+    ],
 )
 def test_a_users_mistake_exits_with_2_and_no_traceback(arguments, capsys):
     assert command(arguments) == 2
@@ -155,7 +163,9 @@ def test_report_draws_again_from_the_record(finished, capsys):
 
 
 def test_seed_moves_the_seeds(small, capsys):
-    assert command(["run", str(small), "--out", str(small.parent / "s"), "--seed", "7", "--json"]) == 0
+    assert (
+        command(["run", str(small), "--out", str(small.parent / "s"), "--seed", "7", "--json"]) == 0
+    )
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["deployed"]["seed"] == 7
 
 

@@ -7,10 +7,17 @@ import yaml
 
 from understudy import recipe as recipes
 from understudy.cli.main import run as command
-from understudy.errors import DataError, ModelError, RecipeError, RunError, StoreError, TrainingError
+from understudy.errors import (
+    DataError,
+    ModelError,
+    RecipeError,
+    RunError,
+    StoreError,
+    TrainingError,
+)
 from understudy.pipeline import run
 
-NETWORKS = '''
+NETWORKS = """
 from collections import OrderedDict
 import torch
 from torch import nn
@@ -38,7 +45,7 @@ class Wrapped(nn.Module):
 
 def probabilities():
     return lambda rows: torch.full((len(rows), 10), 0.1).numpy()
-'''
+"""
 
 
 @pytest.fixture
@@ -74,7 +81,9 @@ def test_other_class_counts_are_refused_for_teacher_and_student(small, run_small
         run_small(data, folder="second")
 
 
-@pytest.mark.parametrize(("form", "law"), [("nan", "must be finite"), ("constant", "teach nothing")])
+@pytest.mark.parametrize(
+    ("form", "law"), [("nan", "must be finite"), ("constant", "teach nothing")]
+)
 def test_a_broken_teacher_is_refused_before_it_teaches(small, run_small, networks, form, law):
     data = small()
     data["teacher"] = {"model": custom(networks, form=form)}

@@ -14,6 +14,7 @@ from understudy.errors import UnderstudyError
 # What an operating system says when the user's disk, not our code, is in the way.
 _THEIR_DISK = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM)
 
+STOPPED = 130  # 128 + SIGINT, as shells have it
 INTERRUPTED = "stopped. Finished stages are kept: the same command goes on from here"
 DEFECT = (
     "this is a defect of Understudy, not of yours: please report the lines above with the "
@@ -37,7 +38,7 @@ def run(arguments: list[str]) -> int:
     except UnderstudyError as error:
         return _say(f"error: {error}", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _say(INTERRUPTED, 130)
+        return _say(INTERRUPTED, STOPPED)
     except BrokenPipeError:
         sys.stderr.close()
         return 0
@@ -51,6 +52,8 @@ def run(arguments: list[str]) -> int:
             return _say(f"error: {error}: make room, or choose another place with --out", 2)
         traceback.print_exc()
         return _say(DEFECT, 1)
+    if code == STOPPED:  # Typer turns Ctrl-C into a number
+        return _say(INTERRUPTED, STOPPED)
     return code if isinstance(code, int) else 0
 
 

@@ -134,12 +134,12 @@ class Distiller(lightning.LightningModule):
                 momentum=options.momentum,
                 nesterov=options.nesterov,
             )
-        if math.isinf(self.trainer.num_training_batches):
+        steps = int(self.trainer.estimated_stepping_batches)
+        if math.isinf(self.trainer.num_training_batches):  # known from here on
             raise TrainingError(
                 "a loader must know how many batches an epoch has, since learning rates and "
                 "schedules depend on it, but this one has no length: give it a `__len__`"
             )
-        steps = int(self.trainer.estimated_stepping_batches)
         factor = learning_rate_factor(self._training, steps=steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
@@ -174,7 +174,9 @@ def learning_rate_factor(training: Training, *, steps: int) -> Callable[[int], f
             return (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
         if schedule.kind == "step":
             epoch = step * training.epochs / max(1, steps)
-            return math.prod(schedule.factor for m in schedule.milestones if epoch >= m)
+            return math.prod(
+                (schedule.factor for m in schedule.milestones if epoch >= m), start=1.0
+            )
         return 1.0
 
     return factor
