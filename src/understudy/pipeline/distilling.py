@@ -1,7 +1,9 @@
 """`distill`: the same evidence for somebody's own modules and loaders, without a recipe."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,9 +100,49 @@ def distill(
     Raises:
         UnderstudyError: whatever the caller can fix.
     """
-    progress = progress or Silent()
-    training = training or Training()
-    train = Loader(train_loader)
+    with _as_found(teacher):
+        return _distill(
+            teacher,
+            make_student,
+            Loader(train_loader),
+            None if validation_loader is None else Loader(validation_loader),
+            None if test_loader is None else Loader(test_loader),
+            objective=objective,
+            training=training or Training(),
+            seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+            control=control,
+            margin=margin,
+            out=out,
+            progress=progress or Silent(),
+        )
+
+
+@contextmanager
+def _as_found(teacher: Any) -> Iterator[None]:
+    """Leave a module in the mode that it came in."""
+    mode = teacher.training if isinstance(teacher, nn.Module) else None
+    try:
+        yield
+    finally:
+        if mode is not None:
+            teacher.train(mode)
+
+
+def _distill(
+    teacher: Any,
+    make_student: Make | nn.Module,
+    train: Loader,
+    validation: Loader | None,
+    test: Loader | None,
+    *,
+    objective: Sequence[Term | TermEntry | Mapping[str, Any]] | None,
+    training: Training,
+    seeds: tuple[int, ...],
+    control: bool,
+    margin: float,
+    out: str | Path | None,
+    progress: Progress,
+) -> Distilled:
     task, example = _task(teacher, train)
     asked = CheckedTeacher(_teacher(teacher, task))
     terms = _terms(objective, task)
@@ -108,16 +150,15 @@ def distill(
     notes: list[str] = []
     if isinstance(make_student, nn.Module):
         notes.append("the student was given as a module: the seeds vary the order of rows only")
-    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    validation = None if validation_loader is None else Loader(validation_loader)
     arms: dict[str, dict[int, nn.Module]] = {"student": {}, "control": {}}
     chosen: dict[int, float] = {}
-    for seed in numbers:
+    for seed in seeds:
         for arm in ("student", "control") if control else ("student",):
             student = _fresh(make_student, task, seed)
             goal = first if arm == "student" else control_objective(terms, task=task)
             score = task.scores[0]
-            with progress.track(f"{arm}, seed {seed}", training.epochs, "epochs"):
+            steps = training.epochs * len(train)
+            with progress.track(f"{arm}, seed {seed}", steps, "steps") as tracker:
                 fitted = fit(
                     student=student,
                     objective=goal,
@@ -128,6 +169,7 @@ def distill(
                     validate=validator(score),
                     higher_is_better=score.higher_is_better,
                     seed=seed,
+                    on_step=tracker,
                 )
             arms[arm][seed] = student
             if arm == "student":
@@ -135,12 +177,15 @@ def distill(
                 chosen[seed] = (found[0] if found and found[0] is not None else 0.0) * (
                     1 if score.higher_is_better else -1
                 )
-    best = max(numbers, key=lambda s: (chosen[s], -s))
-    verdict, gap, scores = _evidence(task, asked, arms, test_loader, margin)
+    best = max(seeds, key=lambda s: (chosen[s], -s))
+    verdict, gap, scores = _evidence(task, asked, arms, test, margin)
     onnx = None
     if out is not None:
         onnx = make_folder(Path(out)) / "student.onnx"
-        export_onnx(arms["student"][best], example[:4], onnx, metadata={})
+        names = {"classes": task.classes} if isinstance(task, Classification) else {}
+        facts = {"task": task.name, "output": task.output, **names}
+        metadata = {key: json.dumps(value) for key, value in facts.items()}
+        export_onnx(arms["student"][best], example[:4], onnx, metadata=metadata)
     return Distilled(
         student=arms["student"][best],
         seed=best,
@@ -222,12 +267,12 @@ def _evidence(
     task: AnyTask,
     teacher: Teacher,
     arms: Mapping[str, Mapping[int, nn.Module]],
-    test_loader: Iterable[Any] | None,
+    test: Loader | None,
     margin: float,
 ) -> tuple[Verdict, float | None, dict[str, Any]]:
-    if test_loader is None:
+    if test is None:
         return unproved("no test rows were given, so nothing was proved"), None, {}
-    answers, labels = _answers(task, teacher, arms, Loader(test_loader))
+    answers, labels = _answers(task, teacher, arms, test)
     scores: dict[str, Any] = {}
     for name, given in answers.items():
         wanted = [*task.scores]

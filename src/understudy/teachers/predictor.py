@@ -61,7 +61,7 @@ class PredictorTeacher:
             with torch.no_grad():
                 inputs = self._preprocess(inputs)
         # A copy: what the user's function does to its rows must not reach the student's.
-        found = self._predict(np.array(inputs.detach().cpu()))
+        found = self._predict(inputs.detach().cpu().numpy().copy())
         answer = found if isinstance(found, Tensor) else torch.from_numpy(np.array(found))
         answer = read_answer(answer.detach().float(), self._width)
         if len(answer) != len(batch):

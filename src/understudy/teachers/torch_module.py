@@ -16,7 +16,7 @@ class TorchTeacher:
             module: raw rows to answers.
             output: what its answer is called as knowledge, `logits` or `values`.
         """
-        self.module = module.eval().requires_grad_(False)
+        self.module = module.eval()
         self._output = output
 
     @property
