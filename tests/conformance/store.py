@@ -1,9 +1,9 @@
 """The laws that every store of knowledge keeps. Inherit `StoreLaws` and give it a `case` fixture.
 
-    class TestLabelStore(StoreLaws):
-        @pytest.fixture
-        def case(self) -> StoreCase:
-            return StoreCase(write=..., open=LabelStore)
+class TestLabelStore(StoreLaws):
+    @pytest.fixture
+    def case(self) -> StoreCase:
+        return StoreCase(write=..., open=LabelStore)
 """
 
 from collections.abc import Callable, Mapping

@@ -1,9 +1,9 @@
 """The laws that every task keeps. Inherit `TaskLaws` and give it a `case` fixture.
 
-    class TestClassification(TaskLaws):
-        @pytest.fixture
-        def case(self) -> TaskCase:
-            return TaskCase(task=Classification(classes=("a", "b")), unlabelled=-1, ...)
+class TestClassification(TaskLaws):
+    @pytest.fixture
+    def case(self) -> TaskCase:
+        return TaskCase(task=Classification(classes=("a", "b")), unlabelled=-1, ...)
 """
 
 from collections.abc import Callable
@@ -65,7 +65,7 @@ class TaskLaws:
         assert case.task.width >= 1
 
     @pytest.mark.parametrize("count", [0, 1, ROWS])
-    def test_the_hard_loss_is_one_number_per_row_and_not_negative(self, case, answers, labels, count):
+    def test_the_hard_loss_is_one_number_per_row_from_0_up(self, case, answers, labels, count):
         values = case.task.hard_loss(answers[:count], labels[:count])
         assert values.shape == (count,)
         assert (values >= 0).all()

@@ -1,9 +1,9 @@
 """The laws that every teacher keeps. Inherit `TeacherLaws` and give it a `case` fixture.
 
-    class TestTorchTeacher(TeacherLaws):
-        @pytest.fixture
-        def case(self) -> TeacherCase:
-            return TeacherCase(teacher=TorchTeacher(network, output="logits"), width=5)
+class TestTorchTeacher(TeacherLaws):
+    @pytest.fixture
+    def case(self) -> TeacherCase:
+        return TeacherCase(teacher=TorchTeacher(network, output="logits"), width=5)
 """
 
 from collections.abc import Callable

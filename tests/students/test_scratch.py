@@ -1,5 +1,6 @@
 """A fresh student."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -48,8 +49,6 @@ def test_an_error_while_building_leaves_the_random_state_too():
         raise ValueError("no")
 
     before = torch.get_rng_state()
-    try:
+    with pytest.raises(ValueError, match="no"):
         scratch(fail, seed=0)
-    except ValueError:
-        pass
     assert torch.equal(torch.get_rng_state(), before)

@@ -16,9 +16,7 @@ class TestRegression(TaskLaws):
     @pytest.fixture
     def case(self):
         task = Regression(targets=("width", "height"))
-        return TaskCase(
-            task=task, labels=some_labels, perfect=torch.clone, unlabelled=torch.nan
-        )
+        return TaskCase(task=task, labels=some_labels, perfect=torch.clone, unlabelled=torch.nan)
 
 
 class TestRegressionInUnits(TaskLaws):
@@ -27,9 +25,7 @@ class TestRegressionInUnits(TaskLaws):
     @pytest.fixture
     def case(self):
         task = Regression(targets=("width", "height"), mean=(1000.0, 0.5), std=(250.0, 0.01))
-        return TaskCase(
-            task=task, labels=some_labels, perfect=torch.clone, unlabelled=torch.nan
-        )
+        return TaskCase(task=task, labels=some_labels, perfect=torch.clone, unlabelled=torch.nan)
 
 
 def test_it_is_about_targets():

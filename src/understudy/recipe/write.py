@@ -18,7 +18,8 @@ data:
   source: {{kind: digits}}       # or arrays, idx, csv, parquet, images, custom
   test: 0.45                   # share of rows kept for the one final examination
   validation: 0.1              # share of the other rows, for choosing
-  # labelled: 100              # keep only so many hard labels; the teacher needs none
+  labelled: 100                # the student sees 100 hard labels; on the other rows only the
+                               # teacher speaks. Remove the line to give it every label.
 
 teacher:                       # `weights: file.safetensors` instead of `training` loads one
   model: {{kind: convnet}}

@@ -1,6 +1,7 @@
 """A guard around any teacher: a broken one is refused before it teaches, with the rows named."""
 
 import torch
+from torch import Tensor
 
 from understudy.contracts import Batch, Knowledge, Teacher
 from understudy.errors import ModelError
@@ -26,6 +27,8 @@ class CheckedTeacher:
             ModelError: an answer that is not finite, or the same for every row.
         """
         knowledge = self._teacher(batch)
+        # Equal rows are answered equally by the best of teachers.
+        comparable = not self._compared and not _all_equal(batch.inputs)
         for name, value in knowledge.items():
             rows = value.reshape(len(value), -1)
             bad = ~rows.isfinite().all(dim=1)
@@ -37,11 +40,15 @@ class CheckedTeacher:
                     f"are not (rows {', '.join(str(int(i)) for i in named)}): check its weights, "
                     "its scaling of the inputs and its precision"
                 )
-            if not self._compared and len(rows) > 1 and bool((rows == rows[0]).all()):
+            if comparable and _all_equal(rows):
                 raise ModelError(
                     f"the teacher gives the same {name} for all of the first {len(rows)} rows "
                     f"({[round(float(x), 4) for x in rows[0, :4]]}...), so it can teach nothing: "
                     "check its weights and its scaling of the inputs"
                 )
-        self._compared = self._compared or len(batch) > 1
+        self._compared = self._compared or comparable
         return knowledge
+
+
+def _all_equal(rows: Tensor) -> bool:
+    return bool((rows == rows[:1]).all())
