@@ -1,9 +1,9 @@
-"""Run by test_kills.py as a process of its own, to be killed: records a store.
+"""Run by test_kills.py: records stores in processes of their own, which are to be killed.
 
 The teacher is NumPy alone, a function of the id: what is tested is what a killed process leaves.
 
-Arguments: the store's folder, seconds per batch, and optionally a moment as `name:count`; the
-process then kills itself at that call of that name, as a power cut would: nothing is tidied up.
+Every line of its input is a recording, `folder|seconds per batch` and optionally a moment as
+`|name:count`; the process then kills itself at that call of that name: nothing is tidied up.
 """
 
 import os
@@ -43,7 +43,7 @@ def batches(start: int):
 
 
 def die_at(moment: str) -> None:
-    """Kill this process before the given call: of `write`, `fsync`, `rename` or `folder`."""
+    """Kill this process half-way through a write, or before an fsync, a rename, a folder's sync."""
     name, _, count = moment.partition(":")
     left = int(count)
 
@@ -83,8 +83,7 @@ def die_at(moment: str) -> None:
 def main(folder: str, seconds: str, moment: str = "") -> None:
     if moment:
         die_at(moment)
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    print("ready", os.getpid(), flush=True)
     record(
         teacher=FakeTeacher(float(seconds)),
         batches=batches,
@@ -95,6 +94,19 @@ def main(folder: str, seconds: str, moment: str = "") -> None:
     )
 
 
+def nurse() -> None:
+    """Record in a fork for every line of arguments, and say how each ended."""
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                main(*line.strip().split("|"))
+                code = 0
+            finally:
+                os._exit(code)
+        print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
-    # A parent that loads torch once and forks may call `main` itself.
-    main(*sys.argv[1:])
+    nurse()

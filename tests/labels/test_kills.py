@@ -23,32 +23,13 @@ ROWS = 240
 # What `write`s there are in a whole recording: 15 shards, each with its manifest, and the last.
 WRITES = 31
 
-# Reads lines of arguments, forks a child for each, and says its process id and how it ended.
-NURSERY = f"""
-import os, runpy, sys
-sys.argv = [{str(SCRIPT)!r}]
-main = runpy.run_path({str(SCRIPT)!r}, run_name="nursery")["main"]
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            main(*line.split("\\t"[0:1])[0].strip().split("|"))
-            code = 0
-        finally:
-            os._exit(code)
-    print("child", child, flush=True)
-    status = os.waitpid(child, 0)[1]
-    print("ended", os.waitstatus_to_exitcode(status), flush=True)
-"""
-
 
 class Nursery:
     """Starts recordings, and waits for them."""
 
     def __init__(self):
         self.process = subprocess.Popen(
-            [sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
@@ -57,20 +38,16 @@ class Nursery:
         arguments = [str(folder), str(seconds), *([moment] if moment else [])]
         self.process.stdin.write("|".join(arguments) + "\n")
         self.process.stdin.flush()
-        child = 0
-        for line in self.process.stdout:
-            word, _, value = line.partition(" ")
-            child = int(value) if word == "child" else child
-            if word.strip() == "ready" and child:
-                return child
-            if word.strip() == "ready":
-                child = int(self.process.stdout.readline().split()[1])
-                return child
-        raise AssertionError("the nursery is gone")
+        return self._said("ready")
+
+    def _said(self, word):
+        line = self.process.stdout.readline().split()
+        assert line[:1] == [word], f"{line} instead of {word}"
+        return int(line[1])
 
     def ended(self):
         """How the recording ended: 0, or minus the signal."""
-        return int(self.process.stdout.readline().split()[1])
+        return self._said("ended")
 
     def record(self, folder, seconds=0.0, moment=""):
         """Begin a recording and wait for its end."""
@@ -155,7 +132,7 @@ def test_killed_between_write_fsync_and_rename(nursery, tmp_path, expected):
 
 def test_killed_again_and_again_it_arrives(nursery, tmp_path, expected):
     store = tmp_path / "store"
-    for _ in range(8):
+    for _ in range(6):  # two shards further each time, of 15
         assert nursery.record(store, moment="rename:6") == -signal.SIGKILL
         assert not is_right_or_unfinished(store, expected)
     goes_on_to_the_same_bytes(nursery, store, expected)
