@@ -2,8 +2,9 @@
 
 The teacher is NumPy alone, a function of the id: what is tested is what a killed process leaves.
 
-Every line of its input is a recording, `folder|seconds per batch` and optionally a moment as
-`|name:count`; the process then kills itself at that call of that name: nothing is tidied up.
+Every line of its input is a recording, `folder|seconds per batch|moment`. The moment may be empty;
+`after:0.1`, when the recording is killed after so many seconds; or `rename:3`, when it kills itself
+at its third call of that name. Nothing is tidied up either way.
 """
 
 import os
@@ -80,10 +81,9 @@ def die_at(moment: str) -> None:
         raise SystemExit(f"no such moment: {moment}")
 
 
-def main(folder: str, seconds: str, moment: str = "") -> None:
-    if moment:
+def main(folder: str, seconds: str, moment: str) -> None:
+    if moment and not moment.startswith("after:"):
         die_at(moment)
-    print("ready", os.getpid(), flush=True)
     record(
         teacher=FakeTeacher(float(seconds)),
         batches=batches,
@@ -97,15 +97,20 @@ def main(folder: str, seconds: str, moment: str = "") -> None:
 def nurse() -> None:
     """Record in a fork for every line of arguments, and say how each ended."""
     for line in sys.stdin:
+        arguments = line.strip("\n").split("|")
         child = os.fork()
         if child == 0:
             code = 1
             try:
-                main(*line.strip().split("|"))
+                main(*arguments)
                 code = 0
             finally:
                 os._exit(code)
-        print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        name, _, seconds = arguments[2].partition(":")
+        if name == "after":
+            time.sleep(float(seconds))
+            os.kill(child, signal.SIGKILL)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
 if __name__ == "__main__":

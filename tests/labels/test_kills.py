@@ -9,7 +9,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -33,26 +32,11 @@ class Nursery:
             text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
-    def start(self, folder, seconds=0.0, moment=""):
-        """Begin a recording; its process id, once it is at work."""
-        arguments = [str(folder), str(seconds), *([moment] if moment else [])]
-        self.process.stdin.write("|".join(arguments) + "\n")
-        self.process.stdin.flush()
-        return self._said("ready")
-
-    def _said(self, word):
-        line = self.process.stdout.readline().split()
-        assert line[:1] == [word], f"{line} instead of {word}"
-        return int(line[1])
-
-    def ended(self):
-        """How the recording ended: 0, or minus the signal."""
-        return self._said("ended")
-
     def record(self, folder, seconds=0.0, moment=""):
-        """Begin a recording and wait for its end."""
-        self.start(folder, seconds, moment)
-        return self.ended()
+        """How a recording ended: 0, or minus the signal."""
+        self.process.stdin.write(f"{folder}|{seconds}|{moment}\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
 
     def close(self):
         self.process.stdin.close()
@@ -102,10 +86,8 @@ def kill_in_time(nursery, folder, expected, *, kills, seed):
     unfinished = 0
     for number in range(kills):
         store = folder / str(number)
-        child = nursery.start(store, seconds)
-        time.sleep(draw.uniform(0, whole))
-        os.kill(child, signal.SIGKILL)
-        assert nursery.ended() in (0, -signal.SIGKILL)
+        moment = f"after:{draw.uniform(0, whole)}"
+        assert nursery.record(store, seconds, moment) in (0, -signal.SIGKILL)
         unfinished += not is_right_or_unfinished(store, expected)
         goes_on_to_the_same_bytes(nursery, store, expected)
     return unfinished

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conformance.student import StudentCase, StudentLaws
 
+from conformance.student import StudentCase, StudentLaws
 from understudy.models import MLP, CifarResNet, ConvNet, VisionTransformer
 from understudy.students.scratch import scratch
 

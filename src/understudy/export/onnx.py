@@ -6,6 +6,7 @@ get them wrong.
 
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -73,6 +74,21 @@ def export_onnx(
         model.metadata_props.add(key=f"{PREFIX}{key}", value=metadata[key])
     write_atomic(path, model.SerializeToString(deterministic=True))
     return path
+
+
+def stored_parameters(path: Path) -> int:
+    """How many floating-point numbers an ONNX file stores: its parameters, and its statistics.
+
+    Raises:
+        ExportError: the file is not ONNX.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's own, of several kinds
+        raise ExportError(f"{path} cannot be read as an ONNX file: export it again") from error
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+    stored = [one for one in model.graph.initializer if one.data_type in floats]
+    return sum(math.prod(one.dims) for one in stored)
 
 
 def _check_metadata(metadata: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_arrays
 
@@ -18,11 +19,12 @@ from understudy.errors import DataError
 from understudy.evaluate.cost import Cost, flops, onnx_cost, parameters, torch_cost
 from understudy.evaluate.quality import Score, interval, row_values
 from understudy.evaluate.verdict import Verdict, gap_closed, judge, unproved
+from understudy.export.onnx import stored_parameters
 from understudy.folders import read_json, write_atomic, write_json
 from understudy.models.deployable import Deployable
 from understudy.pipeline.deploy import STUDENT, STUDENT_INT8
 from understudy.pipeline.distil import Trained, predict, trained_module
-from understudy.pipeline.teach import Loaded
+from understudy.pipeline.teach import Loaded, own_preprocess
 from understudy.pipeline.work import Work
 
 Array = NDArray[Any]
@@ -153,28 +155,33 @@ def _costs(
         "control": student,
         "student_int8": student,
     }
-    onnx_teacher = work.recipe.teacher.onnx
     files = {
         "teacher": work.folder / "export" / "teacher.onnx",
         "student": work.folder / "export" / STUDENT,
         "control": work.folder / "export" / "control.onnx",
         "student_int8": work.folder / "export" / STUDENT_INT8,
     }
+    onnx_teacher = work.recipe.teacher.onnx
     if onnx_teacher is not None:
         files["teacher"] = work.place.resolve(onnx_teacher)
-    return {name: _cost(work, files[name], modules[name]) for name in files}
-
-
-def _cost(work: Work, path: Path, module: Deployable | None) -> dict[str, Any]:
     rows = work.material.rows.inputs[work.material.splits.train[:32]]
+    fed = dict.fromkeys(files, rows)
+    preprocess = own_preprocess(work)
+    if onnx_teacher is not None and preprocess is not None:
+        fed["teacher"] = preprocess(torch.from_numpy(np.array(rows))).numpy()
+    found = {name: _cost(work, files[name], modules[name], fed[name]) for name in files}
+    if onnx_teacher is not None:
+        found["teacher"]["parameters"] = stored_parameters(files["teacher"])
+    return found
+
+
+def _cost(work: Work, path: Path, module: Deployable | None, rows: Array) -> dict[str, Any]:
     seconds = work.recipe.evaluate.latency_seconds
     cost: Cost | None = None
     if path.is_file():
         cost = onnx_cost(path, rows, seconds=seconds)
     elif module is not None:
-        cost = torch_cost(
-            module, work.material.inputs[work.material.splits.train[:32]], seconds=seconds
-        )
+        cost = torch_cost(module, torch.from_numpy(np.array(rows)), seconds=seconds)
     result: dict[str, Any] = {
         "parameters": None if module is None else parameters(module),
         "flops": None if module is None else flops(module, work.material.inputs[:1]),

@@ -132,13 +132,14 @@ def _module(work: Work) -> Deployable:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(work.recipe.data.seed)
         module = material.deployable(make(), scaled=section.training is not None)
-    own = _own_preprocess(work)
+    own = own_preprocess(work)
     if own is not None:
         module.preprocess = own
     return module.eval()
 
 
-def _own_preprocess(work: Work) -> nn.Module | None:
+def own_preprocess(work: Work) -> nn.Module | None:
+    """How the teacher wants its rows, where the recipe says that it differs from the student."""
     chosen = work.recipe.teacher.preprocess
     if chosen is None:
         return None
@@ -220,7 +221,7 @@ def load_teacher(work: Work, summary: dict[str, Any]) -> Loaded:
     answers = section.answers
     if section.onnx is not None:
         session = Deployed.open(work.place.resolve(section.onnx))
-        preprocess = _own_preprocess(work)
+        preprocess = own_preprocess(work)
         teacher = PredictorTeacher(
             session.predict, output=output, width=width, answers=answers, preprocess=preprocess
         )
