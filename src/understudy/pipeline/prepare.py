@@ -118,7 +118,7 @@ def _write(work: Work, folder: Path) -> dict[str, Any]:
     if counts["labelled"] < counts["train"]:
         notes.append(
             f"student and control see {counts['labelled']} of {counts['train']} hard labels; "
-            "a teacher that is trained here sees all of them"
+            "a teacher that is trained here sees all of them, and validation rows keep theirs"
         )
     return {"counts": counts, "notes": notes, "fingerprint": fingerprint(facts)}
 

@@ -246,9 +246,11 @@ def _suggestion(word: str, section: Place) -> str:
     meant = SYNONYMS.get(word, word)
     if meant != word and meant in known:
         return f"did you mean `{meant}`? known: {', '.join(sorted(known))}"
+    hint = did_you_mean(word, known)
     inside = [key for key in known if meant in _known_keys((*section, key))]
-    hint = f"did you mean `{inside[0]}.{meant}`? " if inside else ""
-    return hint + did_you_mean(word, known)
+    if inside and not hint.startswith("did you mean"):
+        hint = f"did you mean `{inside[0]}.{meant}`? {hint}"
+    return hint
 
 
 def _short(value: Any) -> str:

@@ -45,12 +45,14 @@ def _remove(data: Any, path: Sequence[str | int]) -> None:
     trail: list[tuple[Any, Any]] = []
     here = data
     for part in path:
-        try:
-            trail.append((here, part))
-            here = here[part]
-        except (KeyError, IndexError, TypeError):
-            trail.pop()
+        if not isinstance(here, dict | list):  # a text has places too, but nothing to take out
             break
+        try:
+            inside = here[part]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            break
+        trail.append((here, part))
+        here = inside
     if not trail:
         return
     parent, part = trail[-1]
