@@ -90,7 +90,7 @@ class Flip:
         draws: Callable[[], Int64[Tensor, " batch"]],
     ) -> Shaped[Tensor, " batch height width channels"]:
         """Some images mirrored."""
-        mirror = draws() < int(self.share * 2**63)
+        mirror = draws() <= int(self.share * 2**63) - 1  # 2**63 itself is no int64
         return torch.where(mirror[:, None, None, None], rows.flip(2), rows)
 
 

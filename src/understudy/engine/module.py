@@ -117,14 +117,15 @@ class Distiller(lightning.LightningModule):
         options = self._training.optimizer
         parameters = [p for p in self.parameters() if p.requires_grad]
         optimizer: torch.optim.Optimizer
+        plain = str(self.trainer.precision).startswith("32")
         if options.kind == "adamw":
             optimizer = torch.optim.AdamW(
                 parameters,
                 lr=options.learning_rate,
                 weight_decay=options.weight_decay,
-                # One kernel for all tensors: the difference is large for small students. On other
-                # devices it does not go together with every precision.
-                fused=all(p.device.type == "cpu" for p in parameters),
+                # One kernel for all tensors: the difference is large for small students. It does
+                # not go together with mixed precision and gradient clipping, nor with every device.
+                fused=plain and all(p.device.type == "cpu" for p in parameters),
             )
         else:
             optimizer = torch.optim.SGD(
