@@ -154,9 +154,14 @@ class Objective(nn.Module):
             if batch.labels is None:
                 return _nothing(own)
             seen = self._task.labelled(batch.labels)
+            labels = self._labels(batch.labels)
             # A loss of the user's own need not know that a row may be without a label.
-            values = torch.where(seen, term.loss(own, self._labels(batch.labels)), 0.0)
-            return values.sum() / seen.sum().clamp_min(1)
+            if not bool(seen.all()):
+                own, labels = own[seen], labels[seen]
+            if not len(labels):
+                return _nothing(own)
+            hard: Tensor = term.loss(own, labels)
+            return hard.mean()
         if teacher is None:
             raise ModelError(f"`{term.name}` needs a teacher, but there is none")
         # Half precision is the student's business; what it is compared with keeps its digits.

@@ -22,7 +22,8 @@ def together(folder, epochs):
     result = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env=environment, check=False
     )
-    assert result.returncode == 0, result.stderr[-3000:]
+    told = [line for line in result.stderr.splitlines() if line.startswith("[rank")]
+    assert result.returncode == 0, "\n".join(told) or result.stderr
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
 
 

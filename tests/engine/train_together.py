@@ -6,6 +6,7 @@ goes on from it.
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +24,27 @@ from understudy.tasks import Classification
 ROWS = 203
 
 
-class Watched(MemoryLoader):
-    """Notes which ids it gave."""
+class Watched:
+    """A loader that notes which ids it gave."""
 
-    given: list[list[int]]
+    def __init__(self, loader: MemoryLoader) -> None:
+        self.loader, self.given = loader, []
 
-    def batch(self, positions: np.ndarray) -> Batch:
-        made = super().batch(positions)
-        self.given[-1] += made.ids.tolist()
-        return made
+    @property
+    def sampler(self) -> "Watched":
+        return self
 
     def set_epoch(self, epoch: int) -> None:
-        super().set_epoch(epoch)
+        self.loader.set_epoch(epoch)
         self.given.append([])
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.loader:
+            self.given[-1] += batch.ids.tolist()
+            yield batch
 
 
 def main(folder: Path, epochs: int, rank: int) -> None:
@@ -44,8 +53,10 @@ def main(folder: Path, epochs: int, rank: int) -> None:
     inputs = torch.randn(ROWS + 40, 6, generator=generator)
     labels = (inputs[:, 0] > 0).long() + (inputs[:, 1] > 0).long()
     common = {"inputs": inputs, "labels": labels, "ids": torch.arange(ROWS + 40)}
-    loader = Watched(**common, positions=np.arange(ROWS), batch_size=16, seed=3, rank=rank, ranks=2)
-    loader.given = []
+    positions = np.arange(ROWS)
+    loader = Watched(
+        MemoryLoader(**common, positions=positions, batch_size=16, seed=3, rank=rank, ranks=2)
+    )
     torch.manual_seed(rank)  # start weights of its own in each process: the first one's must win
     student = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 3))
     task = Classification(classes=("a", "b", "c"))

@@ -3,6 +3,7 @@
 from understudy.build.check import check, check_term, checked
 from understudy.build.parts import network, predictor, source, terms, views
 from understudy.build.schema import schema
+from understudy.build.targets import sources
 
 __all__ = [
     "check",
@@ -12,6 +13,7 @@ __all__ = [
     "predictor",
     "schema",
     "source",
+    "sources",
     "terms",
     "views",
 ]

@@ -13,7 +13,7 @@ from understudy.build.arguments import coerced, wrong_arguments
 from understudy.build.parts import PATHS, named_files, split_schedules, unknown_kind, with_paths
 from understudy.build.targets import TargetError, resolve
 from understudy.data.views import CATALOGUE as VIEWS
-from understudy.engine import OURS
+from understudy.engine import OURS, quiet_lightning
 from understudy.errors import Mistake, RecipeError, did_you_mean
 from understudy.recipe import (
     BrokenRecipeError,
@@ -224,6 +224,20 @@ def _trainings(recipe: Recipe) -> Iterator[tuple[Place, Training]]:
                 yield ("steps", number, "phases", inner, "training"), phase.training
 
 
+def _trainer(training: Training, where: Place) -> Iterator[Mistake]:
+    """What Lightning itself says of the values."""
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    # How many devices there are is found out when the processes are there; see `pipeline.crew`.
+    alone = {"devices", "num_nodes", "strategy"} & set(training.trainer)
+    given = {k: v for k, v in training.trainer.items() if k not in alone}
+    try:
+        with quiet_lightning():
+            lightning.Trainer(**(quiet | {"devices": 1} | given))
+    except Exception as error:  # Lightning has several classes for it
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        yield Mistake(path=where, law=f"Lightning's Trainer refuses {given}: {text}")
+
+
 def _training(training: Training, where: Place) -> Iterator[Mistake]:
     known = [n for n in inspect.signature(lightning.Trainer).parameters if n not in OURS]
     for name in training.trainer:
@@ -233,6 +247,8 @@ def _training(training: Training, where: Place) -> Iterator[Mistake]:
         elif name not in known:
             law = f"Lightning's Trainer has no `{name}`: {did_you_mean(name, known)}"
             yield Mistake(path=(*where, "trainer", name), law=law)
+    if training.trainer and not set(training.trainer) - set(known):
+        yield from _trainer(training, (*where, "trainer"))
     late = [m for m in training.schedule.milestones if m >= training.epochs]
     if late:
         law = f"milestones must lie before epoch {training.epochs}, but got {late}"

@@ -13,7 +13,7 @@ from understudy.data.files import split_key
 from understudy.data.rows import Rows
 from understudy.data.views import CATALOGUE as VIEWS
 from understudy.data.views import Views
-from understudy.errors import ModelError, did_you_mean
+from understudy.errors import ModelError, UnderstudyError, did_you_mean
 from understudy.objective import Term
 from understudy.recipe import Entry, Schedule, Source, TermEntry
 
@@ -26,7 +26,7 @@ def source(entry: Entry, place: Source) -> Callable[[], Rows]:
     """What loads the raw rows."""
     if entry.kind == "custom":
         function, arguments = _custom(entry, place)
-        return lambda: data.from_custom(function(**arguments))
+        return lambda: data.from_custom(_called(function, arguments))
     function = data.CATALOGUE[entry.kind]
     arguments = with_paths(entry.parameters, place)
     return lambda: function(**arguments)
@@ -121,7 +121,7 @@ def terms(entries: Sequence[TermEntry], place: Source) -> list[Term]:
 def _term(entry: TermEntry, name: str, place: Source) -> Term:
     if entry.kind == "custom":
         function, arguments = _custom(entry, place)
-        made = function(**arguments)
+        made = _called(function, arguments)
         reads = getattr(made, "reads", "logits")
         needs = tuple(getattr(made, "needs", (reads,)))
         return Term(
@@ -146,6 +146,18 @@ def split_schedules(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], Sche
     if isinstance(constants.get("temperature"), dict):
         return constants, Schedule.model_validate(constants.pop("temperature"))
     return constants, None
+
+
+def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        return function(**arguments)
+    except UnderstudyError:
+        raise
+    except Exception as error:  # whatever the user's own code raises
+        name = getattr(function, "__name__", "the target")
+        raise ModelError(
+            f"`{name}` of the recipe fails: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _custom(entry: Entry, place: Source) -> tuple[Callable[..., Any], dict[str, Any]]:

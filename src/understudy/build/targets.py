@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from understudy.errors import did_you_mean
+from understudy.folders import file_checksum
 
 
 class TargetError(ValueError):
@@ -69,3 +70,28 @@ def _from_package(name: str) -> ModuleType:
 
 def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".strip(": ")
+
+
+def sources(target: str, folder: Path) -> dict[str, str]:
+    """Checksums of the files that a target's behaviour is written in, by name.
+
+    Its own file, and those beside or below it that its module uses, whatever they are imported
+    as: changed code is another teacher, student or loss, although no weight has moved.
+    """
+    found = resolve(target, folder)
+    start = sys.modules.get(getattr(found, "__module__", None) or type(found).__module__)
+    waiting, files = [start], {}
+    while waiting:
+        module = waiting.pop()
+        file = getattr(module, "__file__", None)
+        if module is None or not file or not file.endswith(".py") or file in files:
+            continue
+        files[file] = file_checksum(Path(file))
+        home = Path(file).parent
+        for value in list(vars(module).values()):
+            name = getattr(value, "__module__", None)
+            near = value if isinstance(value, ModuleType) else sys.modules.get(name or "")
+            place = getattr(near, "__file__", None)
+            if place and home in Path(place).parents:
+                waiting.append(near)
+    return {Path(file).name: checksum for file, checksum in sorted(files.items())}

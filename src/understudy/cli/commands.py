@@ -26,7 +26,10 @@ Settings = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (default: runs/NAME).")]
-Seed = Annotated[int | None, typer.Option("--seed", help="The first seed; the others follow it.")]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", help="The first seed; the others follow it.", min=0, max=2**32 - 10_001),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")]
 
@@ -89,7 +92,8 @@ def demo(
     text = recipes.starter("demo.yaml")
     loaded, place = build.checked(Path("demo.yaml"), settings or [], text=text)
     record = _run(_seeded(loaded, seed), place, out=out, quiet=quiet)
-    result(record, as_json=as_json)
+    if record.data.get("verdict"):  # only the first process of several has one
+        result(record, as_json=as_json)
 
 
 @app.command()
@@ -180,7 +184,9 @@ def evaluate(
     from understudy.cli.show import result
 
     loaded, place = _load(recipe, settings, seed)
-    result(_run(loaded, place, out=out, quiet=quiet, until="evaluate"), as_json=as_json)
+    record = _run(loaded, place, out=out, quiet=quiet, until="evaluate")
+    if record.data.get("verdict"):
+        result(record, as_json=as_json)
 
 
 @app.command()

@@ -92,17 +92,26 @@ class MemoryLoader:
         order = self._positions
         if self._seed is not None:
             order = epoch_order(order, seed=self._seed, epoch=self.epoch, length=self._length)
-        order = order[self._rank :: self._ranks][: self._rows()]
+        views = self._view_numbers(len(order))
+        mine = slice(self._rank, None, self._ranks)
+        order, views = order[mine][: self._rows()], views[mine][: self._rows()]
         for number in range(len(self)):
-            yield self.batch(order[number * self.batch_size : (number + 1) * self.batch_size])
+            rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
+            yield self.batch(order[rows], views[rows])
 
-    def batch(self, positions: NDArray[np.int64]) -> Batch:
-        """One batch of these rows."""
+    def _view_numbers(self, length: int) -> NDArray[np.int64]:
+        """A new view at every presentation: a row that comes twice in an epoch looks different."""
+        rounds = -(-length // max(len(self._positions), 1))
+        within = np.arange(length) // max(len(self._positions), 1)
+        return self.epoch * max(rounds, 1) + within + 1  # view 0 is the row as it is
+
+    def batch(self, positions: NDArray[np.int64], views: NDArray[np.int64] | None = None) -> Batch:
+        """One batch of these rows, as they are or in these views."""
         index = torch.from_numpy(np.ascontiguousarray(positions))
         inputs, ids = self._inputs[index], self._ids[index]
-        views = None
-        if self._views.random:
-            views = torch.full_like(ids, self.epoch + 1)  # view 0 is the row as it is
-            inputs = self._views(inputs, ids, views)
+        shown = None
+        if self._views.random and views is not None:
+            shown = torch.from_numpy(np.ascontiguousarray(views))
+            inputs = self._views(inputs, ids, shown)
         labels = None if self._labels is None else self._labels[index]
-        return Batch(inputs=inputs, labels=labels, ids=ids, views=views)
+        return Batch(inputs=inputs, labels=labels, ids=ids, views=shown)

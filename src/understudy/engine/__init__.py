@@ -5,7 +5,7 @@ at the start of every epoch from (seed, epoch), so a run that goes on from an ep
 bit for bit the run that was never interrupted, dropout included.
 """
 
-from understudy.engine.fitting import OURS, Fitted, fit
+from understudy.engine.fitting import OURS, Fitted, fit, quiet_lightning
 from understudy.engine.module import Validate, learning_rate_factor
 
-__all__ = ["OURS", "Fitted", "Validate", "fit", "learning_rate_factor"]
+__all__ = ["OURS", "Fitted", "Validate", "fit", "learning_rate_factor", "quiet_lightning"]

@@ -95,12 +95,15 @@ def fit(
     resume = checkpoint if checkpoint is not None and checkpoint.is_file() else None
     if folder is not None:
         make_folder(folder)
-    with _quiet(), _listening(), torch.random.fork_rng(devices=[]):
+    with quiet_lightning(), _listening(), torch.random.fork_rng(devices=[]):
         # Somebody's loader may draw its first order before the first epoch begins.
         torch.manual_seed(seed << 24)
         trainer = _trainer(training, callbacks, folder, validated=validation is not None)
         # A plain iterable: Lightning looks for shuffling in what it takes for a DataLoader.
         rows = None if validation is None else _Plain(validation)
+        # Lightning leaves a module in the mode that it came in: a student built or scored before
+        # would train without dropout and with frozen batch statistics.
+        module.train()
         trainer.fit(module, loader, rows, ckpt_path=resume, weights_only=True)
     if not keeper.points:
         raise TrainingError("a loader must give at least one batch per epoch, but this gave none")
@@ -132,6 +135,8 @@ def _trainer(
         except ModuleNotFoundError as error:
             raise MissingExtraError("tensorboard", "tensorboard") from error
     settings: dict[str, Any] = {
+        # One process trains on one device; several are started by torchrun, and say so.
+        "devices": 1,
         "max_epochs": training.epochs,
         "callbacks": callbacks,
         "logger": logger,
@@ -149,7 +154,7 @@ def _trainer(
 
 
 @contextmanager
-def _quiet() -> Any:
+def quiet_lightning() -> Any:
     """Lightning's advice is for people who write their own loop; ours is said elsewhere."""
     loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]

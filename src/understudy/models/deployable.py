@@ -57,6 +57,10 @@ class Rescale(nn.Module):
         self.register_buffer("mean", torch.tensor(list(mean), dtype=torch.float32))
         self.register_buffer("std", torch.tensor(list(std), dtype=torch.float32))
 
+    def constants(self) -> dict[str, list[float]]:
+        """What the constructor takes."""
+        return {name: cast(Tensor, getattr(self, name)).tolist() for name in ("mean", "std")}
+
     def forward(self, answer: Float[Tensor, " batch targets"]) -> Float[Tensor, " batch targets"]:
         """The answer in the labels' units."""
         return answer * cast(Tensor, self.std) + cast(Tensor, self.mean)

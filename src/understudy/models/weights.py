@@ -1,6 +1,7 @@
 """Weights from files into modules and back. Nothing is unpickled beyond plain tensors."""
 
 import hashlib
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +9,15 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from understudy.errors import ModelError
 from understudy.folders import write_atomic
+from understudy.models.deployable import Rescale
 
+RESCALE = "understudy.rescale"
 _PARALLEL = "module."
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 
@@ -103,10 +107,26 @@ def _some(names: list[str], count: int = 8) -> str:
     return ", ".join(names[:count]) + more
 
 
-def save_weights(module: nn.Module, path: Path) -> None:
-    """A module's state dict as safetensors, atomically; shared tensors are written out."""
+def save_weights(module: nn.Module, path: Path, *, rescale: nn.Module | None = None) -> None:
+    """A module's state dict as safetensors, atomically; shared tensors are written out.
+
+    `rescale` is what stands behind a network of a regression; its numbers go into the metadata,
+    so that whoever loads the network knows in which units it answers.
+    """
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
-    write_atomic(path, save(tensors))
+    metadata = None
+    if isinstance(rescale, Rescale):
+        metadata = {RESCALE: json.dumps(rescale.constants())}
+    write_atomic(path, save(tensors, metadata))
+
+
+def read_rescale(path: Path) -> Rescale | None:
+    """The units that a file of ours says its network answers in; None where it says nothing."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(RESCALE)
+    return None if text is None else Rescale(**json.loads(text))
 
 
 def weights_fingerprint(module: nn.Module) -> str:

@@ -5,6 +5,7 @@ from stage to stage and train beside it.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as distributed
 
 from understudy.errors import RunError
+from understudy.recipe import Training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,23 +43,36 @@ class Crew:
             distributed.barrier()
 
 
-def muster(*, devices: Any) -> Crew:
+def wanted_devices(training: Training) -> int:
+    """How many devices a training asks for, over all machines; 1 where it says nothing."""
+    asked = training.trainer.get("devices", 1)
+    if isinstance(asked, str):
+        asked = int(asked) if asked.lstrip("-").isdigit() else asked.split(",")
+    count = len(asked) if isinstance(asked, list | tuple) else asked
+    if not isinstance(count, int) or count < 1 or asked in (["auto"], "auto"):
+        count = max(1, torch.cuda.device_count())
+    return count * int(training.trainer.get("num_nodes", 1))
+
+
+def muster(trainings: Sequence[Training]) -> Crew:
     """Find the other processes of this run.
 
     Args:
-        devices: the recipe's `training.trainer.devices`.
+        trainings: every training of the recipe.
 
     Raises:
-        RunError: several devices are asked for, but the processes were not started.
+        RunError: the recipe asks for other processes than there are.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        if isinstance(devices, int) and devices > 1:
-            raise RunError(
-                f"`devices: {devices}` needs {devices} processes: start the run with "
-                f"`torchrun --nproc-per-node {devices} -m understudy run RECIPE`"
-            )
+    asked = max((wanted_devices(training) for training in trainings), default=1)
+    if size == 1 and asked == 1:
         return Crew()
+    if asked != size:
+        raise RunError(
+            f"the recipe's `trainer` asks for {asked} devices, but {size} processes were started: "
+            f"start it with `torchrun --nproc-per-node {asked} -m understudy run RECIPE`, or "
+            f"set `devices: {size}` and `strategy: ddp` in the recipe's `trainer`"
+        )
     if not distributed.is_initialized():
         # No backend named: gloo for tensors on the CPU, NCCL for those on a GPU. Stages that only
         # the leader works on may take hours.

@@ -17,9 +17,8 @@ from understudy.export.quantize import quantize_int8
 from understudy.folders import read_json
 from understudy.models.deployable import Deployable
 from understudy.pipeline.distil import Trained, predict, trained_module
-from understudy.pipeline.prepare import FACTS
 from understudy.pipeline.teach import Loaded
-from understudy.pipeline.work import Work
+from understudy.pipeline.work import FACTS, Work
 from understudy.tasks import Classification, Regression
 
 STUDENT, STUDENT_INT8 = "student.onnx", "student.int8.onnx"

@@ -1,5 +1,6 @@
 """Stages `student` and `distil`: fresh students, then every arm of every seed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from understudy import build
 from understudy.contracts import Student, Teacher
 from understudy.data.loaders import MemoryLoader
 from understudy.engine import fit
-from understudy.errors import ExportError
+from understudy.errors import ExportError, ModelError, UnderstudyError
 from understudy.evaluate.cost import parameters
 from understudy.export.onnx import export_onnx
 from understudy.folders import read_json, write_json
@@ -21,7 +22,7 @@ from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_weights, save_weights, weights_fingerprint
 from understudy.objective import Objective, control_objective
 from understudy.pipeline.prepare import signatures
-from understudy.pipeline.teach import Loaded, label, validation_loader
+from understudy.pipeline.teach import Loaded, joint, label, validation_loader
 from understudy.pipeline.work import Work, threads_for, validator
 from understudy.recipe import Phase
 from understudy.students.scratch import scratch
@@ -49,14 +50,7 @@ class Trained:
 
 def build_students(work: Work) -> dict[str, Any]:
     """Do the stage `student`: start weights per seed, and a dry run of the export."""
-    material, entry = work.material, work.recipe.student.model
-    depends = {
-        "student": entry.model_dump(mode="json"),
-        "files": signatures(entry, work.place) if entry.kind == "custom" else {},
-        "facts": dict(material.facts),
-        "data": material.fingerprint,
-        "seeds": list(work.recipe.seed_list),
-    }
+    depends = student_mark(work) | {"seeds": list(work.recipe.seed_list)}
     summary: dict[str, Any] = work.stage("student", depends, lambda folder: _build(work, folder))
     limit = work.recipe.budget.parameters
     if limit is not None and summary["parameters"] > limit:
@@ -65,6 +59,16 @@ def build_students(work: Work) -> dict[str, Any]:
         )
         work.progress.say(f"student: {work.notes[-1]}")
     return summary
+
+
+def student_mark(work: Work) -> dict[str, Any]:
+    """Everything that a fresh student is a function of, beside its seed."""
+    entry = work.recipe.student.model
+    return {
+        "student": entry.model_dump(mode="json"),
+        "code": signatures(entry, work.place) if entry.kind == "custom" else {},
+        "data": work.data_mark,
+    }
 
 
 def _build(work: Work, folder: Path) -> dict[str, Any]:
@@ -78,8 +82,17 @@ def _build(work: Work, folder: Path) -> dict[str, Any]:
     assert module is not None
     # A student that cannot be exported is found now, not after hours of training.
     rows = work.material.inputs[work.material.splits.train[:4]]
-    with torch.no_grad():
-        module.eval()(rows)
+    try:
+        with torch.no_grad():
+            module.eval()(rows)
+    except UnderstudyError:
+        raise
+    except Exception as error:  # whatever a network of the user's raises
+        raise ModelError(
+            f"the student cannot answer raw rows of shape {list(rows.shape[1:])}: "
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}: "
+            "check its arguments"
+        ) from error
     try:
         export_onnx(module, rows, folder / "dry-run.onnx", metadata={})
     except ExportError as error:
@@ -98,12 +111,7 @@ def fresh_student(work: Work, seed: int) -> Student:
 
 def distil(work: Work, loaded: Loaded) -> tuple[list[Trained], float]:
     """Do the stage `distil` for every seed and arm; the arms, and the teacher pass's seconds."""
-    task = work.material.task
-    needs: frozenset[str] = frozenset()
-    for phase in work.recipe.phases:
-        terms = build.terms(phase.objective, work.place)
-        needs |= Objective(terms, task=task, offers=loaded.teacher.offers).needs
-    teacher, seconds = label(work, loaded, needs)
+    teacher, seconds = label(work, loaded, needed(work, loaded))
     arms: list[Trained] = []
     for seed in work.recipe.seed_list:
         arms.append(_arm(work, "student", seed, teacher, loaded))
@@ -112,33 +120,53 @@ def distil(work: Work, loaded: Loaded) -> tuple[list[Trained], float]:
     return arms, seconds
 
 
-def _arm(work: Work, arm: Arm, seed: int, teacher: Teacher | None, loaded: Loaded) -> Trained:
+def needed(work: Work, loaded: Loaded) -> frozenset[str]:
+    """The teacher's knowledge that the objectives of all phases need."""
+    needs: frozenset[str] = frozenset()
+    for phase in work.recipe.phases:
+        terms = build.terms(phase.objective, work.place)
+        needs |= Objective(terms, task=work.task, offers=loaded.offers).needs
+    return needs
+
+
+def _arm(
+    work: Work, arm: Arm, seed: int, teacher: Callable[[], Teacher] | None, loaded: Loaded
+) -> Trained:
     phases = work.recipe.phases
     start = read_json(work.folder / "student" / "stage.json")["summary"]["start"][str(seed)]
     depends: dict[str, Any] = {
         "arm": arm,
         "seed": seed,
         "start": start,
-        "data": work.material.fingerprint,
+        "student": student_mark(work),
         "views": [view.model_dump(mode="json") for view in work.recipe.data.views],
-        "phases": [_what_counts(phase, arm) for phase in phases],
+        "phases": [_what_counts(work, phase, arm) for phase in phases],
     }
     if teacher is not None:
         depends["teacher"] = loaded.summary["fingerprint"]
     name = f"distil/{arm}-{seed}"
+    together = any(joint(p.training, work.crew) for p in phases if p.training is not None)
     summary = work.stage(
-        name, depends, lambda folder: _train(work, arm, seed, teacher, folder), together=True
+        name,
+        depends,
+        lambda folder: _train(work, arm, seed, teacher() if teacher else None, folder),
+        together=together,
     )
     return Trained(arm=arm, seed=seed, folder=work.folder / name, summary=summary)
 
 
-def _what_counts(phase: Phase, arm: Arm) -> dict[str, Any]:
+def _what_counts(work: Work, phase: Phase, arm: Arm) -> dict[str, Any]:
     """What an arm is a function of: a control is not touched by a change of the teacher's terms."""
     data = phase.model_dump(mode="json")
     for key in ("checkpoint_seconds", "tensorboard"):
         data["training"].pop(key)
-    if arm == "control":
-        data["objective"] = [t for t in data["objective"] if t["kind"].startswith("hard_")]
+    terms = build.terms(phase.objective, work.place)
+    data["objective"] = [
+        entry.model_dump(mode="json")
+        | {"code": signatures(entry, work.place) if entry.kind == "custom" else {}}
+        for entry, term in zip(phase.objective, terms, strict=True)
+        if arm == "student" or term.labels
+    ]
     return data
 
 
@@ -211,8 +239,8 @@ def _phase(
         views=build.views(work.recipe.data.views, seed=seed),
         seed=seed,
         length=len(positions),
-        rank=work.crew.rank,
-        ranks=work.crew.size,
+        rank=work.crew.rank if joint(training, work.crew) else 0,
+        ranks=work.crew.size if joint(training, work.crew) else 1,
     )
     score = material.task.scores[0]
     title = f"{arm}, seed {seed}"

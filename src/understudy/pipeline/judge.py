@@ -76,7 +76,7 @@ def _evaluate(work: Work, arms: Sequence[Trained], loaded: Loaded, folder: Path)
         verdict, notes = _verdict(work, answers, labels)
         tracker(8, "verdict")
     deployed = _deployed(work, answers, labels, exported["seed"])
-    budget = _budget(work, models, costs)
+    budget = _budget(work, models)
     verdict |= _recommend(verdict, budget)
     result = {
         "models": models,
@@ -239,7 +239,7 @@ def _deployed(work: Work, answers: Mapping[str, Array], labels: Array, seed: int
     }
 
 
-def _budget(work: Work, models: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, Any]:
+def _budget(work: Work, models: Mapping[str, Any]) -> dict[str, Any]:
     """Every limit of the budget against what was measured."""
     limits, student = work.recipe.budget, models["student"]
     checks: list[dict[str, Any]] = []
@@ -264,9 +264,12 @@ def _budget(work: Work, models: Mapping[str, Any], costs: Mapping[str, Any]) -> 
     if limits.accuracy_kept is not None:
         name = work.material.task.scores[0].name
         own, teacher = (models[m]["scores"][name]["value"] for m in ("student", "teacher"))
-        kept = own / teacher if work.material.task.scores[0].higher_is_better else teacher / own
+        above, below = (
+            (own, teacher) if work.material.task.scores[0].higher_is_better else (teacher, own)
+        )
+        # A share of a score that is not positive (an R2 below 0) means nothing, so it is not met.
+        kept = above / below if below > 0 and above >= 0 else None
         check("accuracy_kept", limits.accuracy_kept, kept, least=True)
-    del costs
     return {"checks": checks, "within": all(c["met"] for c in checks) if checks else None}
 
 

@@ -1,6 +1,5 @@
 """Stage `data`: read the rows, check them, split them, and find how they are scaled."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from understudy.data.preprocess import Preprocess, fit_preprocess
 from understudy.data.rows import Rows
 from understudy.data.splits import Splits, split
 from understudy.errors import DataError
-from understudy.folders import fingerprint, read_json, write_json
-from understudy.pipeline.work import Material, Work
+from understudy.folders import file_checksum, fingerprint, read_json, write_json
+from understudy.pipeline.work import FACTS, Material, Work, task_from
 from understudy.recipe import Entry, Source
 from understudy.tasks import AnyTask, Classification, Regression
 
-SPLITS, FACTS = "splits.safetensors", "data.json"
+SPLITS = "splits.safetensors"
 
 
 def prepare(work: Work) -> dict[str, Any]:
@@ -38,16 +37,17 @@ def prepare(work: Work) -> dict[str, Any]:
 
 
 def signatures(entry: Entry, place: Source) -> dict[str, Any]:
-    """Size and time of every file that a source names: cheap, and changed when they are."""
+    """What an entry is a function of beyond its parameters: files that it names, and its own code.
+
+    Size and time of data files (cheap, and changed when they are); checksums of the user's code.
+    """
     if entry.kind == "custom":
-        file = entry.parameters["target"].rpartition(":")[0]
-        named = {"target": str(place.resolve(file))} if file.endswith(".py") else {}
-        found = with_paths(entry.parameters.get("arguments", {}), place) | named
+        signs: dict[str, Any] = dict(build.sources(entry.parameters["target"], place.folder))
+        found = with_paths(entry.parameters.get("arguments", {}), place)
     else:
-        found = with_paths(entry.parameters, place)
-    signs = {}
+        signs, found = {}, with_paths(entry.parameters, place)
     for name, value in found.items():
-        if (name in PATHS or name == "target") and isinstance(value, str):
+        if name in PATHS and isinstance(value, str):
             states = [file.stat() for file in named_files(value)]
             if states:
                 signs[name] = [[state.st_size, state.st_mtime_ns] for state in states]
@@ -103,6 +103,8 @@ def _write(work: Work, folder: Path) -> dict[str, Any]:
         raise DataError("no training row has a hard label, so there is no control to compare with")
     facts = {
         "content": rows.fingerprint(),
+        # Which row is for what: a student must never be scored on rows that it was trained on.
+        "splits": file_checksum(folder / SPLITS),
         "preprocess": preprocess.describe(),
         "facts": dict(preprocess.facts) | {"width": task.width},
         "task": _describe(task),
@@ -128,7 +130,7 @@ def _task(rows: Rows, splits: Splits) -> AnyTask:
         return Classification(classes=tuple(rows.classes))
     if rows.labels is None:
         raise DataError("these rows have no labels at all: name the target column")
-    labels = rows.labels[splits.train]
+    labels = rows.labels[splits.train_labelled]  # hidden labels set no scale either
     std = np.nanstd(labels, axis=0)
     return Regression(
         targets=rows.targets or tuple(f"target {i + 1}" for i in range(labels.shape[1])),
@@ -146,17 +148,6 @@ def _describe(task: AnyTask) -> dict[str, Any]:
         "mean": list(task.mean),
         "std": list(task.std),
     }
-
-
-def task_from(description: Mapping[str, Any]) -> AnyTask:
-    """The task that `data.json` describes."""
-    if description["name"] == "classification":
-        return Classification(classes=tuple(description["classes"]))
-    return Regression(
-        targets=tuple(description["targets"]),
-        mean=tuple(description["mean"]),
-        std=tuple(description["std"]),
-    )
 
 
 def hidden_labels(rows: Rows, splits: Splits) -> NDArray[Any]:

@@ -16,16 +16,15 @@ from understudy import __version__, build
 from understudy.contracts import Progress, Silent
 from understudy.errors import RunError
 from understudy.folders import Lock, fingerprint, make_folder, read_json, write_atomic
-from understudy.objective import Objective
 from understudy.pipeline.crew import Crew, muster
 from understudy.pipeline.deploy import STUDENT, STUDENT_INT8, export
-from understudy.pipeline.distil import Trained, build_students, distil
+from understudy.pipeline.distil import Trained, build_students, distil, needed
 from understudy.pipeline.judge import evaluate
 from understudy.pipeline.pictures import pictures
 from understudy.pipeline.prepare import load, prepare
-from understudy.pipeline.teach import Loaded, label, load_teacher, teach
+from understudy.pipeline.teach import Loaded, label, teach
 from understudy.pipeline.work import Work
-from understudy.recipe import Recipe, Source, to_data, to_yaml
+from understudy.recipe import Recipe, Source, Training, to_data, to_yaml
 from understudy.report.page import write_report
 from understudy.report.record import RunRecord
 
@@ -67,7 +66,7 @@ def run(
         recipe, place = build.checked(path, settings)
     name = recipe.name or Path(place.name).stem
     folder = Path(out) if out is not None else Path("runs") / name
-    crew = muster(devices=_devices(recipe))
+    crew = muster(_trainings(recipe))
     make_folder(folder)
     with Lock(folder) if crew.leads else nullcontext():
         work = Work(
@@ -81,75 +80,60 @@ def run(
         return _run(work, name, until)
 
 
-def _devices(recipe: Recipe) -> Any:
-    found = [p.training.trainer.get("devices") for p in recipe.phases if p.training is not None]
-    return next((d for d in found if d is not None), None)
+def _trainings(recipe: Recipe) -> list[Training]:
+    found = [phase.training for phase in recipe.phases] + [recipe.teacher.training]
+    return [training for training in found if training is not None]
 
 
 def _run(work: Work, name: str, until: Until) -> RunRecord:
+    empty = RunRecord({"format": 1})
     if work.crew.leads:
         write_atomic(work.folder / "recipe.yaml", to_yaml(work.recipe))
     prepare(work)
-    finished = _finished(work, name)
+    build_students(work)
+    loaded = teach(work)
+    if until == "labels":
+        if work.recipe.data.views:
+            work.progress.say("labels: the views are random, so the teacher is asked in training")
+        label(work, loaded, needed(work, loaded))
+        return empty
+    arms, pass_seconds = distil(work, loaded)
+    export(work, arms, loaded)
+    if until == "export":
+        return empty
+    found = evaluate(work, arms, loaded)
+    if not work.crew.leads:
+        work.crew.wait()
+        return empty
+    finished = _finished(work)
     if finished is not None and until == "report":
         work.progress.say(f"{work.folder} is finished, nothing to do")
-        return finished
-    build_students(work)
-    summary = teach(work)
-    loaded = load_teacher(work, summary)
-    if until == "labels":
-        _label_only(work, loaded)
-        return RunRecord({"format": 1})
-    arms, pass_seconds = distil(work, loaded)
-    if work.crew.leads:
-        export(work, arms, loaded)
-    if until == "export" or not work.crew.leads:
-        work.crew.wait()
-        return RunRecord({"format": 1})
-    found = evaluate(work, arms, loaded)
-    record = RunRecord(_record(work, name, arms, loaded, found, pass_seconds))
-    record.save(work.folder / RECORD)
-    if until == "report":
-        write_report(record, work.folder / REPORT)
-    shutil.rmtree(work.folder / ".work", ignore_errors=True)
+    else:
+        finished = RunRecord(_record(work, name, arms, loaded, found, pass_seconds))
+        # The report first: a record without its report is never taken for a finished run.
+        (work.folder / REPORT).unlink(missing_ok=True)
+        if until == "report":
+            write_report(finished, work.folder / REPORT)
+        finished.save(work.folder / RECORD)
+        shutil.rmtree(work.folder / ".work", ignore_errors=True)
     work.crew.wait()
-    return record
-
-
-def _label_only(work: Work, loaded: Loaded) -> None:
-    needs: frozenset[str] = frozenset()
-    for phase in work.recipe.phases:
-        terms = build.terms(phase.objective, work.place)
-        needs |= Objective(terms, task=work.material.task, offers=loaded.teacher.offers).needs
-    if work.recipe.data.views:
-        work.progress.say("labels: the views are random, so the teacher is asked while training")
-    label(work, loaded, needs)
+    return finished
 
 
 def _mark(work: Work) -> str:
-    """The fingerprint of everything that the whole run is a function of."""
-    data = read_json(work.folder / "data" / "stage.json")["fingerprint"]
-    recipe = to_data(work.recipe)
-    for phase in [recipe["teacher"], *recipe["steps"]]:
-        training = phase.get("training") or {}
-        training.pop("checkpoint_seconds", None)
-    return fingerprint([recipe, data, __version__])
+    """The fingerprint of every stage, and of what the recipe says beside them."""
+    return fingerprint([work.stages, work.recipe.name, list(work.recipe.seed_list)])
 
 
-def _finished(work: Work, name: str) -> RunRecord | None:
-    """The record of a run that is complete for this very recipe, else None."""
+def _finished(work: Work) -> RunRecord | None:
+    """The record of a run whose every stage was done already, for this very recipe, else None."""
     if work.worked or not all((work.folder / f).is_file() for f in (RECORD, REPORT)):
-        return work.crew.agree(None)  # type: ignore[no-any-return]
-    del name
+        return None
     try:
         record = RunRecord.load(work.folder / RECORD)
     except RunError:
-        record = None
-    same = record is not None and record.data.get("mark") == _mark(work)
-    files = ("export", "evaluate", "distil", "teacher")
-    whole = same and all((work.folder / f).is_dir() for f in files)
-    whole = whole and (work.folder / "export" / STUDENT).is_file()
-    return work.crew.agree(record if whole else None)  # type: ignore[no-any-return]
+        return None
+    return record if record.data.get("mark") == _mark(work) else None
 
 
 def _record(

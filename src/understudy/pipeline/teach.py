@@ -1,7 +1,7 @@
 """Stages `teacher` and `labels`: come by the model that knows, and ask it once per row."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,21 @@ from understudy.data.loaders import MemoryLoader
 from understudy.data.preprocess import Preprocess, fit_preprocess
 from understudy.deployed import Deployed
 from understudy.engine import fit
-from understudy.errors import ModelError
+from understudy.errors import ModelError, UnderstudyError
 from understudy.evaluate.cost import parameters
 from understudy.folders import file_checksum, fingerprint
 from understudy.labels.record import record
 from understudy.labels.store import LabelStore
 from understudy.models.deployable import Deployable
-from understudy.models.weights import load_into, read_weights, save_weights, weights_fingerprint
+from understudy.models.weights import (
+    load_into,
+    read_rescale,
+    read_weights,
+    save_weights,
+    weights_fingerprint,
+)
 from understudy.objective import control_objective
+from understudy.pipeline.crew import Crew, wanted_devices
 from understudy.pipeline.prepare import signatures
 from understudy.pipeline.work import Work, threads_for, validator
 from understudy.recipe import Training
@@ -34,26 +41,45 @@ from understudy.teachers.torch_module import TorchTeacher
 WEIGHTS = "weights.safetensors"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """A teacher that can be asked.
+    """A teacher that can be asked; it is loaded when it is, which a finished run never does."""
 
-    Attributes:
-        teacher: answers batches.
-        module: the PyTorch module behind it, where there is one (it can be exported then).
-        summary: what the stage said: fingerprint, parameters, seconds.
-    """
+    def __init__(self, work: Work, summary: Mapping[str, Any]) -> None:
+        """Remember where it is.
 
-    teacher: Teacher
-    module: Deployable | None
-    summary: dict[str, Any]
+        Args:
+            work: the run.
+            summary: what the stage said of it: fingerprint, parameters, seconds.
+        """
+        self.summary = summary
+        self.offers = frozenset({work.task.output})
+        self._work = work
+
+    @cached_property
+    def _parts(self) -> tuple[Teacher, Deployable | None]:
+        return load_teacher(self._work)
+
+    @property
+    def teacher(self) -> Teacher:
+        """Answers batches."""
+        return self._parts[0]
+
+    @property
+    def module(self) -> Deployable | None:
+        """The PyTorch module behind it, where there is one: it can be exported then."""
+        return self._parts[1]
 
 
-def teach(work: Work) -> dict[str, Any]:
-    """Do the stage `teacher`; its summary."""
+def teach(work: Work) -> Loaded:
+    """Do the stage `teacher`."""
     section = work.recipe.teacher
-    depends: dict[str, Any] = {"teacher": section.model_dump(mode="json")}
-    depends["data"] = work.material.fingerprint if section.training else _facts(work)
+    depends: dict[str, Any] = {
+        "teacher": section.model_dump(mode="json"),
+        "data": work.data_mark,
+        "seed": work.recipe.data.seed,
+    }
+    if section.training is not None:
+        depends["views"] = [view.model_dump(mode="json") for view in work.recipe.data.views]
     for name in ("weights", "onnx"):
         value = getattr(section, name)
         if value is not None:
@@ -61,47 +87,44 @@ def teach(work: Work) -> dict[str, Any]:
     for name in ("model", "predictor"):
         entry = getattr(section, name)
         if entry is not None and entry.kind == "custom":
-            depends[f"{name} file"] = signatures(entry, work.place)
-    together = section.training is not None
-    summary: dict[str, Any] = work.stage(
-        "teacher", depends, lambda folder: _teacher(work, folder), together=together
+            depends[f"{name} code"] = signatures(entry, work.place)
+    summary = work.stage(
+        "teacher",
+        depends,
+        lambda folder: _teacher(work, folder, fingerprint(depends)),
+        together=section.training is not None and joint(section.training, work.crew),
     )
-    return summary
+    return Loaded(work, summary)
 
 
-def _facts(work: Work) -> Any:
-    return [dict(work.material.facts), work.material.task.name]
+def joint(training: Training, crew: Crew) -> bool:
+    """Whether all processes train together; where the recipe names no devices, one does."""
+    return crew.size > 1 and wanted_devices(training) == crew.size
 
 
-def _teacher(work: Work, folder: Path) -> dict[str, Any]:
+def _teacher(work: Work, folder: Path, mark: str) -> dict[str, Any]:
     section, material = work.recipe.teacher, work.material
     seconds = 0.0
     if section.model is None:
-        source = section.onnx or section.predictor
-        loaded = load_teacher(work, {"fingerprint": "", "kind": ""})
-        _try(loaded.teacher, work)
-        value = depends_on(work) if section.onnx else fingerprint(str(source))
-        return {"kind": "onnx" if section.onnx else "predictor", "fingerprint": value,
-                "parameters": None, "seconds": 0.0}  # fmt: skip
+        _try(load_teacher(work)[0], work)
+        kind = "onnx" if section.onnx else "predictor"
+        return {"kind": kind, "fingerprint": mark, "parameters": None, "seconds": 0.0}
     module = _module(work)
     if section.training is not None:
         seconds = _train(work, module, section.training, folder)
     elif section.weights is not None:
         path = work.place.resolve(section.weights)
         load_into(module.network, read_weights(path), source=str(path))
-    _try(TorchTeacher(module, output=material.task.output), work)
-    save_weights(module.network, folder / WEIGHTS)
+    if work.crew.leads:
+        _try(TorchTeacher(module, output=material.task.output), work)
+        save_weights(module.network, folder / WEIGHTS, rescale=module.rescale)
     return {
         "kind": "torch",
-        "fingerprint": fingerprint([weights_fingerprint(module), type(module.network).__name__]),
+        # Weights alone are not enough: the same ones in changed code are another teacher.
+        "fingerprint": fingerprint([mark, weights_fingerprint(module)]),
         "parameters": parameters(module),
         "seconds": seconds,
     }
-
-
-def depends_on(work: Work) -> str:
-    """The fingerprint of an ONNX teacher: its file's."""
-    return file_checksum(work.place.resolve(str(work.recipe.teacher.onnx)))[:16]
 
 
 def _try(teacher: Teacher, work: Work) -> None:
@@ -116,11 +139,14 @@ def _try(teacher: Teacher, work: Work) -> None:
     )
     try:
         CheckedTeacher(teacher)(loader.batch(positions))
-    except (RuntimeError, ValueError, TypeError) as error:
+    except UnderstudyError:
+        raise
+    except Exception as error:  # whatever a model of the user's raises
         shape = list(work.material.inputs.shape[1:])
         raise ModelError(
             f"the teacher cannot answer raw rows of shape {shape}: "
-            f"{str(error).splitlines()[0]}: check its arguments and `preprocess`"
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}: check "
+            "its arguments and `preprocess`"
         ) from error
 
 
@@ -132,6 +158,9 @@ def _module(work: Work) -> Deployable:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(work.recipe.data.seed)
         module = material.deployable(make(), scaled=section.training is not None)
+    if section.weights is not None:
+        rescale = read_rescale(work.place.resolve(section.weights))
+        module.rescale = rescale or module.rescale
     own = own_preprocess(work)
     if own is not None:
         module.preprocess = own
@@ -166,8 +195,8 @@ def _train(work: Work, module: Deployable, training: Training, folder: Path) -> 
         batch_size=training.batch_size,
         views=build.views(work.recipe.data.views, seed=work.recipe.data.seed),
         seed=work.recipe.data.seed,
-        rank=work.crew.rank,
-        ranks=work.crew.size,
+        rank=work.crew.rank if joint(training, work.crew) else 0,
+        ranks=work.crew.size if joint(training, work.crew) else 1,
     )
     score = material.task.scores[0]
     total = training.epochs * len(loader)
@@ -207,17 +236,15 @@ def validation_loader(work: Work) -> MemoryLoader | None:
     )
 
 
-def load_teacher(work: Work, summary: dict[str, Any]) -> Loaded:
-    """The teacher of the finished stage."""
+def load_teacher(work: Work) -> tuple[Teacher, Deployable | None]:
+    """The teacher of the finished stage, and its module where it has one."""
     section, material = work.recipe.teacher, work.material
     output, width = material.task.output, material.task.width
     if section.model is not None:
         module = _module(work)
         path = work.folder / "teacher" / WEIGHTS
         load_into(module.network, read_weights(path), source=str(path))
-        return Loaded(
-            teacher=TorchTeacher(module, output=output), module=module.eval(), summary=summary
-        )
+        return TorchTeacher(module, output=output), module.eval()
     answers = section.answers
     if section.onnx is not None:
         session = Deployed.open(work.place.resolve(section.onnx))
@@ -230,7 +257,7 @@ def load_teacher(work: Work, summary: dict[str, Any]) -> Loaded:
         teacher = PredictorTeacher(predict, output=output, width=width, answers=answers)
     else:
         raise ModelError("a teacher needs `model`, `onnx` or `predictor`")
-    return Loaded(teacher=teacher, module=None, summary=summary)
+    return teacher, None
 
 
 def live(work: Work) -> bool:
@@ -238,24 +265,36 @@ def live(work: Work) -> bool:
     return bool(work.recipe.data.views) or work.recipe.labels.use == "live"
 
 
-def label(work: Work, loaded: Loaded, needs: frozenset[str]) -> tuple[Teacher | None, float]:
-    """Do the stage `labels` where one is needed; what teaches the student, and its seconds."""
+def label(
+    work: Work, loaded: Loaded, needs: frozenset[str]
+) -> tuple[Callable[[], Teacher] | None, float]:
+    """Do the stage `labels` where one is needed.
+
+    Returns:
+        What gives the student's teacher when it is needed (None: no term needs one), and the
+        seconds of the teacher pass.
+    """
     if not needs:
         return None, 0.0
     if live(work):
-        return CheckedTeacher(loaded.teacher), 0.0
+        return lambda: CheckedTeacher(loaded.teacher), 0.0
     marks = {
-        "teacher": loaded.summary["fingerprint"],
-        "data": work.material.fingerprint,
+        "teacher": str(loaded.summary["fingerprint"]),
+        "data": work.data_mark,
         "views": "none",
     }
     depends = marks | {"needs": sorted(needs), "shard_rows": work.recipe.labels.shard_rows}
     summary = work.stage(
         "labels", depends, lambda folder: _record(work, loaded, needs, marks, folder)
     )
-    store = LabelStore(work.folder / "labels", expect=marks)
-    store.verify()
-    return CachedTeacher(store), summary["seconds"]
+
+    @cache
+    def cached() -> Teacher:
+        store = LabelStore(work.folder / "labels", expect=marks)
+        store.verify()
+        return CachedTeacher(store)
+
+    return cached, summary["seconds"]
 
 
 def _record(

@@ -19,11 +19,13 @@ from understudy.data.splits import Splits
 from understudy.engine import Validate
 from understudy.evaluate.cost import flops
 from understudy.evaluate.quality import Score
-from understudy.folders import Stage, make_folder
+from understudy.folders import Stage, fingerprint, make_folder, read_json
 from understudy.models.deployable import Deployable, Rescale
 from understudy.pipeline.crew import Crew
 from understudy.recipe import Recipe, Source
-from understudy.tasks import AnyTask, Regression
+from understudy.tasks import AnyTask, Classification, Regression
+
+FACTS = "data.json"
 
 # Counted up when a stage's result changes for the same inputs, so that old stages are redone.
 REVISION = 1
@@ -40,8 +42,9 @@ def threads_for(module: nn.Module, inputs: Tensor, batch_size: int) -> Iterator[
     The choice is a function of the model and the batch alone, so that a run is repeatable.
     """
     usual = torch.get_num_threads()
-    module.eval()
-    operations = flops(module, inputs[:1])
+    mode = module.training
+    operations = flops(module.eval(), inputs[:1])
+    module.train(mode)
     if operations is not None and 3 * batch_size * operations < SMALL_STEP:
         torch.set_num_threads(1)
     try:
@@ -101,6 +104,17 @@ class Material:
         return positions[seen]
 
 
+def task_from(description: Mapping[str, Any]) -> AnyTask:
+    """The task that `data.json` describes."""
+    if description["name"] == "classification":
+        return Classification(classes=tuple(description["classes"]))
+    return Regression(
+        targets=tuple(description["targets"]),
+        mean=tuple(description["mean"]),
+        std=tuple(description["std"]),
+    )
+
+
 @dataclass(kw_only=True, slots=True)
 class Work:
     """One run while it runs."""
@@ -113,6 +127,7 @@ class Work:
     load: Callable[["Work"], Material]
     notes: list[str] = field(default_factory=list)
     worked: list[str] = field(default_factory=list)
+    stages: dict[str, str] = field(default_factory=dict)
     _material: Material | None = None
 
     @property
@@ -121,6 +136,22 @@ class Work:
         if self._material is None:
             self._material = self.load(self)
         return self._material
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the stage `data` found; reading it loads no row."""
+        found: dict[str, Any] = read_json(self.folder / "data" / FACTS)
+        return found
+
+    @property
+    def data_mark(self) -> str:
+        """The fingerprint of rows, splits and scaling."""
+        return fingerprint(self.facts)
+
+    @property
+    def task(self) -> AnyTask:
+        """What is asked of the models."""
+        return task_from(self.facts["task"])
 
     def stage(
         self,
@@ -143,6 +174,7 @@ class Work:
             name=name,
             depends={"revision": REVISION, "understudy": __version__, **depends},
         )
+        self.stages[name] = stage.fingerprint
         if not self.crew.agree(self.crew.leads and stage.done()):
             if self.crew.leads:
                 stage.begin()

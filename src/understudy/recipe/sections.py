@@ -6,6 +6,8 @@ from pydantic import Field, field_validator, model_validator
 
 from understudy.recipe.parts import Count, Entry, NotNegative, Part, Positive, TermEntry, Training
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
 
 class TaskSection(Part):
     """What is asked of the models."""
@@ -30,7 +32,7 @@ class DataSection(Part):
     rows: Count | None = None
     labelled: Annotated[float, Field(gt=0, le=1)] | Annotated[int, Field(ge=1)] | None = None
     overlap: Literal["error", "drop", "allow"] = "drop"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     preprocess: PreprocessSection = PreprocessSection()
     views: tuple[Entry, ...] = Field(default=(), strict=False)
 
@@ -160,7 +162,7 @@ class Recipe(Part):
     budget: BudgetSection = BudgetSection()
     evaluate: EvaluateSection = EvaluateSection()
     export: ExportSection = ExportSection()
-    seeds: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...] = 5
+    seeds: Annotated[int, Field(ge=1, le=10_000)] | tuple[Seed, ...] = 5
 
     @field_validator("seeds", mode="before")
     @classmethod
