@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from errno import EDQUOT, ENOSPC
+from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -125,7 +125,7 @@ def _sync_folder(path: Path) -> None:
 
 
 def _explain(error: OSError, path: Path) -> str:
-    if error.errno in (ENOSPC, EDQUOT):
+    if error.errno in (ENOSPC, EDQUOT, EFBIG):
         return (
             f"the disk is full: {path} was not written, and what was written before is whole; "
             "free some space and run the same command again, it goes on from there"
@@ -218,6 +218,20 @@ class Stage:
             and isinstance(files, dict)
             and all(_size(self.path / name) == size for name, size in files.items())
         )
+
+    def why_not(self) -> str | None:
+        """Why an earlier result is not good any more; None where there is none."""
+        state = _state(self.path)
+        if not self.path.exists():
+            return None
+        if state.get("fingerprint") != self.fingerprint:
+            return "what it depends on has changed"
+        for name, size in state.get("files", {}).items():
+            found = _size(self.path / name)
+            if found != size:
+                is_now = "is missing" if found < 0 else f"has {found} bytes instead of {size}"
+                return f"{name} {is_now}"
+        return "it is not whole"
 
     def summary(self) -> Any:
         """What the finished stage said of itself."""

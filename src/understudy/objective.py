@@ -160,8 +160,7 @@ class Objective(nn.Module):
                 own, labels = own[seen], labels[seen]
             if not len(labels):
                 return _nothing(own)
-            hard: Tensor = term.loss(own, labels)
-            return hard.mean()
+            return _per_row(term, term.loss(own, labels), own).mean()
         if teacher is None:
             raise ModelError(f"`{term.name}` needs a teacher, but there is none")
         # Half precision is the student's business; what it is compared with keeps its digits.
@@ -170,11 +169,20 @@ class Objective(nn.Module):
         constants = {}
         if term.temperature is not None:
             constants["temperature"] = scheduled(term.temperature, epoch=epoch, epochs=epochs)
-        per_row: Tensor = term.loss(own, target, **constants)
-        return per_row.mean()
+        return _per_row(term, term.loss(own, target, **constants), own).mean()
 
     def _labels(self, labels: Tensor) -> Tensor:
         return self._task.comparable(labels) if labels.is_floating_point() else labels
+
+
+def _per_row(term: Term, values: Tensor, own: Tensor) -> Tensor:
+    """One value per row: a loss that has taken its own mean would change what a weight means."""
+    if values.shape != own.shape[:1]:
+        raise ModelError(
+            f"a loss gives one value per row, [{len(own)}], but `{term.name}` gave "
+            f"{list(values.shape)}: return each row's value, the objective takes the mean"
+        )
+    return values
 
 
 def control_objective(terms: Sequence[Term], *, task: Task) -> Objective:

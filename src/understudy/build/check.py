@@ -1,6 +1,7 @@
 """Every mistake of a recipe that its form cannot show: kinds, parameters, targets, files."""
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,21 @@ def _custom(entry: Entry, where: Place, place: Source, filled: tuple[str, ...]) 
     except TargetError as error:
         return [Mistake(path=(*where, "target"), law=str(error))]
     laws = wrong_arguments(function, entry.parameters.get("arguments", {}), filled=filled)
-    return [Mistake(path=(*where, "arguments", name), law=law) for name, law in laws.items()]
+    target = entry.parameters["target"]
+    made = {"predictor": "the callable that answers rows", "model": "the network"}.get(
+        str(where[-1]), "the loss" if "objective" in where else ""
+    )
+    return [
+        Mistake(path=(*where, "arguments", name), law=law + _factory(law, target, made))
+        for name, law in laws.items()
+    ]
+
+
+def _factory(law: str, target: str, made: str) -> str:
+    """Who gives the thing itself instead of what makes it meets a missing parameter."""
+    if not made or "required" not in law:
+        return ""
+    return f" (`{target}` is called once, with `arguments`, and must return {made})"
 
 
 def _objective(
@@ -228,7 +243,9 @@ def _trainer(training: Training, where: Place) -> Iterator[Mistake]:
     """What Lightning itself says of the values."""
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     # How many devices there are is found out when the processes are there; see `pipeline.crew`.
-    alone = {"devices", "num_nodes", "strategy"} & set(training.trainer)
+    alone = {"devices", "num_nodes"}
+    if "WORLD_SIZE" in os.environ:
+        alone.add("strategy")
     given = {k: v for k, v in training.trainer.items() if k not in alone}
     try:
         with quiet_lightning():

@@ -1,5 +1,6 @@
 """The parts of a run from their entries. `check` has been through the same entries before."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from torch import nn
 
 from understudy import data, losses, models
 from understudy.build.arguments import accepted, coerced, required
-from understudy.build.targets import TargetError, resolve
+from understudy.build.targets import TargetError, resolve, told
 from understudy.data.files import split_key
 from understudy.data.rows import Rows
 from understudy.data.views import CATALOGUE as VIEWS
@@ -19,6 +20,7 @@ from understudy.recipe import Entry, Schedule, Source, TermEntry
 
 # Parameters of data sources that are paths, relative to the recipe's folder. A place inside an
 # `.npz` file follows a colon.
+IMAGE_FACTS = ("channels", "height", "image_width")
 PATHS = ("path", "test_path", "inputs", "labels", "test_inputs", "test_labels", "ids", "classes")
 
 
@@ -75,11 +77,18 @@ def network(
         function = models.CATALOGUE[entry.kind]
         arguments = accepted(function, facts) | coerced(function, entry.parameters)
 
+    lacking = [n for n in _needs(function) if n in IMAGE_FACTS and n not in arguments]
+
     def make() -> nn.Module:
+        if lacking:
+            raise ModelError(
+                f"{where} is a `{entry.kind}`, which needs images, but these rows are a table of "
+                f"{facts.get('inputs', 0)} numbers: use `kind: mlp`, or a network of your own"
+            )
         try:
             made = function(**arguments)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise ModelError(f"{where} cannot be built: {error}") from error
+        except Exception as error:  # whatever a network of the user's raises
+            raise ModelError(f"{where} cannot be built: {told(error)}") from error
         if not isinstance(made, nn.Module):
             raise ModelError(
                 f"{where} must be a torch module, but its factory returned {type(made).__name__}"
@@ -87,6 +96,11 @@ def network(
         return made
 
     return make
+
+
+def _needs(function: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.default is inspect.Parameter.empty]
 
 
 def predictor(entry: Entry, place: Source, *, where: str) -> Callable[..., Any]:
@@ -99,7 +113,7 @@ def predictor(entry: Entry, place: Source, *, where: str) -> Callable[..., Any]:
     try:
         made = function(**arguments)
     except Exception as error:
-        raise ModelError(f"{where} cannot be built: {type(error).__name__}: {error}") from error
+        raise ModelError(f"{where} cannot be built: {told(error)}") from error
     if not callable(made):
         raise ModelError(
             f"{where} must be a factory that returns a callable of raw rows, but it returned "
@@ -155,9 +169,7 @@ def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
         raise
     except Exception as error:  # whatever the user's own code raises
         name = getattr(function, "__name__", "the target")
-        raise ModelError(
-            f"`{name}` of the recipe fails: {type(error).__name__}: {error}"
-        ) from error
+        raise ModelError(f"`{name}` of the recipe fails: {told(error)}") from error
 
 
 def _custom(entry: Entry, place: Source) -> tuple[Callable[..., Any], dict[str, Any]]:

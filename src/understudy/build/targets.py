@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+import traceback
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -66,6 +67,13 @@ def _from_package(name: str) -> ModuleType:
             f"the module `{name}` cannot be imported ({_short(error)}): install it, or write "
             "the path of a file, `path/to/file.py:name`"
         ) from error
+
+
+def told(error: Exception) -> str:
+    """An exception of the user's code in a line: its type, its words, and where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{_short(error)}{place}"
 
 
 def _short(error: Exception) -> str:

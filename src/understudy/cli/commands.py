@@ -195,7 +195,12 @@ def report(run: RunPath) -> None:
     from understudy.report.page import write_report
     from understudy.report.record import RunRecord
 
-    record = RunRecord.load(run / "run.json" if run.is_dir() else run)
+    file = run / "run.json" if run.is_dir() else run
+    if file.name != "run.json" or not file.is_file():
+        raise RunError(
+            f"{run} is no run's folder, it has no run.json: `understudy run RECIPE` makes one"
+        )
+    record = RunRecord.load(file)
     path = (run if run.is_dir() else run.parent) / "report.html"
     write_report(record, path)
     typer.echo(path)
@@ -217,6 +222,11 @@ def predict(
     path = run
     if run.is_dir():
         path = run / "export" / ("student.int8.onnx" if int8 else "student.onnx")
+    if not path.is_file():
+        raise RunError(
+            f"{run} holds no exported student ({path} is not there): `understudy export RECIPE` "
+            "makes one; or name an ONNX file"
+        )
     session = deployed.Deployed.open(path)
     inputs, names = deployed.load_rows(list(files), session)
     answers = deployed.answers(session.predict(inputs), session)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from understudy.errors import UnderstudyError
 
 # What an operating system says when the user's disk, not our code, is in the way.
-_THEIR_DISK = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM)
+_THEIR_DISK = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EPERM)
 
 STOPPED = 130  # 128 + SIGINT, as shells have it
 INTERRUPTED = "stopped. Finished stages are kept: the same command goes on from here"

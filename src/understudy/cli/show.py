@@ -28,7 +28,7 @@ class Bars:
 
     def __init__(self, *, quiet: bool) -> None:
         """Show everything, or nothing."""
-        self._console = Console(stderr=True, quiet=quiet)
+        self._console = Console(stderr=True, quiet=quiet, emoji=False)
 
     def say(self, line: str) -> None:
         """One line."""
@@ -97,13 +97,15 @@ def result(record: Any, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(record.summary()) + "\n")
         return
-    console = Console()
+    # Names come from the user's data: nothing in them is markup.
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(width=100)
+        console = Console(markup=False, emoji=False, width=100)
     data = record.data
     console.print(_table(data))
     verdict = data["verdict"]
-    console.print(f"[bold]{verdict['word']}[/bold]  {verdict['sentence']}", highlight=False)
+    word = Text(verdict["word"], style="bold")
+    console.print(word.append(f"  {verdict['sentence']}", style="not bold"), highlight=False)
     for check in data["budget"]["checks"]:
         state = "within" if check["met"] else "OUTSIDE"
         limit, measured = _number(check["limit"]), _number(check["measured"])
@@ -153,7 +155,7 @@ def rows(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
         table.add_column(name)
     for line in lines:
         table.add_row(*line)
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
 def write(text: str) -> None:

@@ -17,7 +17,7 @@ from understudy.data.overlap import Overlap, without_copies
 from understudy.data.rows import Rows
 from understudy.data.wording import count_rows, examples, quoted, raise_problems
 from understudy.errors import DataError, MissingExtraError
-from understudy.folders import write_with
+from understudy.folders import write_atomic
 
 Share = float | int
 
@@ -62,7 +62,7 @@ class Splits:
             MissingExtraError: safetensors is not installed.
             RunError: the file cannot be written.
         """
-        save_file = _safetensors().save_file
+        save = _safetensors().save
         tensors = {
             "train": self.train,
             "validation": self.validation,
@@ -71,7 +71,7 @@ class Splits:
             "dropped": np.array([self.dropped], np.int64),
         }
         whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        write_with(path, lambda part: save_file(whole, part, metadata={"format": _FORMAT}))
+        write_atomic(path, save(whole, metadata={"format": _FORMAT}))
 
     @classmethod
     def load(cls, path: Path) -> "Splits":
@@ -126,8 +126,8 @@ def split(
         labelled: the share or number of training rows that keep their label, at least one per
             class; the others are used unlabelled.
         overlap: what a training row that is a copy of a test row means: `drop` leaves it out of
-            training. Test rows drawn here are only compared where rows are images, since equal
-            rows of a table are ordinary.
+            training, `error` refuses it. Test rows drawn here are compared where rows are images
+            or `error` was said, since equal rows of a table are ordinary.
 
     Raises:
         DataError: a number is out of reach, ids are doubled, a class is missing from a split, or
@@ -145,7 +145,7 @@ def split(
         chosen = draws.take(pool, strata, _count(test, len(pool), "test"), _TEST)
     rest = np.setdiff1d(np.arange(len(rows)), chosen)
     dropped = 0
-    if test == "given" or rows.form == "image":
+    if test == "given" or rows.form == "image" or overlap == "error":
         kept = without_copies(rows, rest, chosen, overlap=overlap)
         rest, dropped = kept, len(rest) - len(kept)
     if rows_limit is not None:

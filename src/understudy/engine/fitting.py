@@ -56,6 +56,7 @@ def fit(
     seed: int = 0,
     folder: Path | None = None,
     on_step: Callable[[int], None] = lambda _: None,
+    name: str = "the student",
 ) -> Fitted:
     """Train `student` in place and leave the chosen weights in it.
 
@@ -73,6 +74,7 @@ def fit(
         seed: of everything random inside a step.
         folder: for checkpoints and logs; a checkpoint found there is gone on from.
         on_step: called with the number of steps done.
+        name: what errors call it.
 
     Raises:
         TrainingError: a loss that is not finite, or a loader without batches or without length.
@@ -90,6 +92,7 @@ def fit(
         seed=seed,
         validate=validate,
         on_step=on_step,
+        name=name,
     )
     checkpoint = folder / CHECKPOINT if folder is not None else None
     resume = checkpoint if checkpoint is not None and checkpoint.is_file() else None

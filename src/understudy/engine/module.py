@@ -30,6 +30,7 @@ class Distiller(lightning.LightningModule):
         seed: int,
         validate: Validate | None,
         on_step: Callable[[int], None],
+        name: str = "the student",
     ) -> None:
         """Hold the finished parts.
 
@@ -41,6 +42,7 @@ class Distiller(lightning.LightningModule):
             seed: of everything random inside a step.
             validate: answers and labels of the validation rows to the primary score.
             on_step: called with the number of steps done.
+            name: what errors call it.
         """
         super().__init__()
         self.student = student
@@ -48,7 +50,7 @@ class Distiller(lightning.LightningModule):
         # In a tuple, or torch would take a teacher that is a module for a part of this one.
         self._teacher = (teacher,)
         self._training, self._seed = training, seed
-        self._validate, self._on_step = validate, on_step
+        self._validate, self._on_step, self._name = validate, on_step, name
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
         self._answers: list[tuple[Tensor, Tensor]] = []
@@ -78,9 +80,9 @@ class Distiller(lightning.LightningModule):
             )
         except TrainingError as error:
             raise TrainingError(
-                f"training stopped in epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
-                f"{error}. Try a lower learning rate, `gradient_clip: 1.0`, or a smaller weight; "
-                "what was written before is whole"
+                f"{self._name}: training stopped in epoch {self.current_epoch + 1}, "
+                f"step {self.global_step + 1}: {error}. Try a lower learning rate, "
+                "`gradient_clip: 1.0`, or a smaller weight; what was written before is whole"
             ) from error
         for name, value in (("loss", total.loss.detach()), *total.parts.items()):
             self._sums[name] = self._sums[name] + value if name in self._sums else value

@@ -216,5 +216,5 @@ def _compare(folder: Path, found: Mapping[str, str], expect: Mapping[str, str]) 
     if other:
         raise StoreError(
             f"{folder} was made for something else ({'; '.join(other)}): "
-            "label again, or use the teacher and data it was made with"
+            f"delete the folder {folder} to label again, or use what it was made with"
         )

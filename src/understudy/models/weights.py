@@ -18,7 +18,8 @@ from understudy.folders import write_atomic
 from understudy.models.deployable import Rescale
 
 RESCALE = "understudy.rescale"
-_PARALLEL = "module."
+# What data-parallel, compiled and wrapped modules put before every name.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 
 
@@ -81,8 +82,9 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) 
         ModelError: a readable list of what is missing, unexpected and of another shape.
     """
     own = module.state_dict()
-    if not set(own) & set(weights) and all(name.startswith(_PARALLEL) for name in weights):
-        weights = {name.removeprefix(_PARALLEL): value for name, value in weights.items()}
+    for prefix in _PREFIXES:
+        if not set(own) & set(weights) and all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     missing = sorted(set(own) - set(weights))
     unexpected = sorted(set(weights) - set(own))
     shapes = [

@@ -249,6 +249,7 @@ def _phase(
         work.progress.track(title, training.epochs * len(loader), "steps") as tracker,
     ):
         fitted = fit(
+            name=title,
             student=student,
             objective=objective,
             teacher=teacher,

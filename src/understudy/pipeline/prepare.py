@@ -32,6 +32,11 @@ def prepare(work: Work) -> dict[str, Any]:
         "files": signatures(work.recipe.data.source, work.place),
     }
     summary: dict[str, Any] = work.stage("data", depends, lambda folder: _write(work, folder))
+    if work.recipe.data.views and work.facts["preprocess"]["form"] != "image":
+        raise DataError(
+            f"`data.views` ({', '.join(v.kind for v in work.recipe.data.views)}) are for images, "
+            "but these rows are a table: remove them"
+        )
     work.notes.extend(summary["notes"])
     return summary
 

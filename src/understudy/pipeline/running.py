@@ -88,7 +88,8 @@ def _trainings(recipe: Recipe) -> list[Training]:
 def _run(work: Work, name: str, until: Until) -> RunRecord:
     empty = RunRecord({"format": 1})
     if work.crew.leads:
-        write_atomic(work.folder / "recipe.yaml", to_yaml(work.recipe))
+        head = f"# {work.place.name}; relative paths start from {work.place.folder.absolute()}\n"
+        write_atomic(work.folder / "recipe.yaml", head + to_yaml(work.recipe))
     prepare(work)
     build_students(work)
     loaded = teach(work)

@@ -19,7 +19,7 @@ from understudy.errors import ModelError, UnderstudyError
 from understudy.evaluate.cost import parameters
 from understudy.folders import file_checksum, fingerprint
 from understudy.labels.record import record
-from understudy.labels.store import LabelStore
+from understudy.labels.store import MANIFEST, LabelStore, read_manifest
 from understudy.models.deployable import Deployable
 from understudy.models.weights import (
     load_into,
@@ -205,6 +205,7 @@ def _train(work: Work, module: Deployable, training: Training, folder: Path) -> 
         work.progress.track("teacher: training", total, "steps") as tracker,
     ):
         fitted = fit(
+            name="the teacher",
             student=module,
             objective=control_objective([], task=material.task),
             teacher=None,
@@ -283,6 +284,8 @@ def label(
         "data": work.data_mark,
         "views": "none",
     }
+    if (work.folder / "labels" / MANIFEST).is_file():
+        read_manifest(work.folder / "labels")  # one of another version is never replaced unasked
     depends = marks | {"needs": sorted(needs), "shard_rows": work.recipe.labels.shard_rows}
     summary = work.stage(
         "labels", depends, lambda folder: _record(work, loaded, needs, marks, folder)

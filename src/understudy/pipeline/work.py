@@ -177,6 +177,9 @@ class Work:
         self.stages[name] = stage.fingerprint
         if not self.crew.agree(self.crew.leads and stage.done()):
             if self.crew.leads:
+                why = stage.why_not()
+                if why is not None:
+                    self.progress.say(f"{name}: done again, since {why}")
                 stage.begin()
                 self.worked.append(name)
             self.crew.wait()

@@ -152,7 +152,7 @@ class ExportSection(Part):
 class Recipe(Part):
     """A run, written down."""
 
-    name: str | None = None
+    name: Annotated[str, Field(pattern=r"^\w[\w .-]*$")] | None = None
     task: TaskSection = TaskSection()
     data: DataSection = DataSection()
     teacher: TeacherSection
