@@ -45,7 +45,7 @@ name: demo
 data: {source: {kind: digits}, rows: 300}
 teacher: {model: {kind: mlp, hidden: [16]}, training: {epochs: 1}}
 student: {model: {kind: mlp, hidden: [4]}}
-steps: [{training: {epochs: 1}}]
+steps: [{training: {epochs: 1}, control: false}]
 seeds: 1
 """
 

@@ -83,7 +83,7 @@ def test_json_is_read_back_and_a_broken_one_is_named(tmp_path):
         read_json(tmp_path / "missing.json")
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 @pytest.mark.parametrize("call", ["fsync", "open"])
 def test_a_full_disk_leaves_the_old_content_and_says_so(tmp_path, monkeypatch, call, number):
     path = tmp_path / "file"

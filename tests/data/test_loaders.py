@@ -236,6 +236,17 @@ def test_student_and_control_see_a_row_in_the_same_view():
     assert all(torch.equal(student[i], control[i]) for i in control)
 
 
+def test_no_row_ever_comes_twice_in_one_view():
+    inputs = torch.zeros(ROWS, 6, 6, 1, dtype=torch.uint8)
+    made = loader(np.arange(7), length=50, inputs=inputs, views=Views([Crop(padding=2)]))
+    seen = []
+    for epoch in range(4):
+        made.set_epoch(epoch)
+        seen += [pair for b in made for pair in zip(b.ids.tolist(), b.views.tolist(), strict=True)]
+    assert len(set(seen)) == len(seen) == 200
+    assert min(view for _, view in seen) == 1
+
+
 def test_batch_statistics_exist_for_every_training_batch():
     network = nn.BatchNorm1d(1)
     for batch in loader(np.arange(17), inputs=torch.randn(ROWS, 1)):

@@ -152,8 +152,8 @@ def test_broken_yaml_is_the_only_mistake_told(mistakes):
 @pytest.mark.parametrize(("setting", "find", "expected"), [
     ("seeds=2", lambda r: r.seeds, 2),
     ("seeds=[4, 5]", lambda r: r.seeds, (4, 5)),
-    ("name=a=b", lambda r: r.name, "a=b"),
-    ("name=#1", lambda r: r.name, "#1"),
+    ("data.source.kind=a=b", lambda r: r.data.source.kind, "a=b"),
+    ("data.source.kind=#1", lambda r: r.data.source.kind, "#1"),
     ("name=", lambda r: r.name, None),
     ("data.test=1e-1", lambda r: r.data.test, 0.1),
     ("data.preprocess.mean=[1.5, 2.5]", lambda r: r.data.preprocess.mean, (1.5, 2.5)),
@@ -231,12 +231,11 @@ def environment(monkeypatch):
     ('"${UNDERSTUDY_TEST_NUMBER}"', "3"),
 ])  # fmt: skip
 def test_variables_are_replaced_in_texts(read, text, expected):
-    recipe = read(
-        f"name: {text}\ndata:\n  source: {{kind: csv, deep: [1, '{text.strip(chr(34))}']}}"
-    )
-    assert recipe.name == expected
-    assert recipe.data.source.parameters["deep"][1] == expected
-    assert type(recipe.name) is str
+    quoted = text.strip('"')
+    source = read(f"data:\n  source:\n    kind: {text}\n    deep: [1, '{quoted}']").data.source
+    assert source.kind == expected
+    assert source.parameters["deep"] == [1, expected]
+    assert type(source.kind) is str
 
 
 @pytest.mark.usefixtures("environment")
@@ -259,12 +258,13 @@ def test_a_variable_that_is_not_there_is_a_mistake_with_its_line(mistakes, name)
 
 @pytest.mark.usefixtures("environment")
 def test_settings_may_hold_variables(read):
-    assert read("", "name=${UNDERSTUDY_TEST_PLACE}/y").name == "/data/y"
+    assert read("", "teacher.onnx=${UNDERSTUDY_TEST_PLACE}/y").teacher.onnx == "/data/y"
 
 
 def test_a_value_from_the_environment_is_not_searched_for_variables(read, monkeypatch):
     monkeypatch.setenv("UNDERSTUDY_TEST_PLACE", "${UNDERSTUDY_TEST_PLACE}")
-    assert read("name: a${UNDERSTUDY_TEST_PLACE}").name == "a${UNDERSTUDY_TEST_PLACE}"
+    recipe = read("data:\n  source:\n    kind: a${UNDERSTUDY_TEST_PLACE}")
+    assert recipe.data.source.kind == "a${UNDERSTUDY_TEST_PLACE}"
 
 
 # --- sources, and anything at all ----------------------------------------------------------------

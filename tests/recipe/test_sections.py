@@ -220,6 +220,16 @@ def test_bounds_themselves_are_allowed_where_they_mean_something(read, text):
     assert read(text)
 
 
+@pytest.mark.parametrize("name", ["run", "My run-2.1", "_x", "größe"])
+def test_a_name_is_a_folders_name(read, name):
+    assert read(f"name: {name}").name == name
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "''", "-x", "a:b", "<b>"])
+def test_a_name_leads_nowhere_else(mistakes, name):
+    assert mistakes(f"name: {name}")[0].startswith("line 3: name: ")
+
+
 def test_milestones_belong_to_steps_and_to_nothing_else():
     assert LearningRate(kind="step", milestones=[3, 5]).milestones == (3, 5)
     for wrong in ({"kind": "step"}, {"kind": "cosine", "milestones": [3]}):

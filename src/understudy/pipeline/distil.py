@@ -21,8 +21,9 @@ from understudy.folders import read_json, write_json
 from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_weights, save_weights, weights_fingerprint
 from understudy.objective import Objective, control_objective
+from understudy.pipeline.labelling import label
 from understudy.pipeline.prepare import signatures
-from understudy.pipeline.teach import Loaded, joint, label, validation_loader
+from understudy.pipeline.teach import Loaded, joint, validation_loader
 from understudy.pipeline.work import Work, threads_for, validator
 from understudy.recipe import Phase
 from understudy.students.scratch import scratch

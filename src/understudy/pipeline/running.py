@@ -20,9 +20,10 @@ from understudy.pipeline.crew import Crew, muster
 from understudy.pipeline.deploy import STUDENT, STUDENT_INT8, export
 from understudy.pipeline.distil import Trained, build_students, distil, needed
 from understudy.pipeline.judge import evaluate
+from understudy.pipeline.labelling import label
 from understudy.pipeline.pictures import pictures
 from understudy.pipeline.prepare import load, prepare
-from understudy.pipeline.teach import Loaded, label, teach
+from understudy.pipeline.teach import Loaded, teach
 from understudy.pipeline.work import Work
 from understudy.recipe import Recipe, Source, Training, to_data, to_yaml
 from understudy.report.page import write_report

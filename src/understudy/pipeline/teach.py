@@ -1,7 +1,7 @@
-"""Stages `teacher` and `labels`: come by the model that knows, and ask it once per row."""
+"""Stage `teacher`: come by the model that knows, loaded or trained."""
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache, cached_property
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from understudy import build
-from understudy.contracts import Batch, Teacher
+from understudy.contracts import Teacher
 from understudy.data.loaders import MemoryLoader
 from understudy.data.preprocess import Preprocess, fit_preprocess
 from understudy.deployed import Deployed
@@ -18,8 +18,6 @@ from understudy.engine import fit
 from understudy.errors import ModelError, UnderstudyError
 from understudy.evaluate.cost import parameters
 from understudy.folders import file_checksum, fingerprint
-from understudy.labels.record import record
-from understudy.labels.store import MANIFEST, LabelStore, read_manifest
 from understudy.models.deployable import Deployable
 from understudy.models.weights import (
     load_into,
@@ -33,7 +31,6 @@ from understudy.pipeline.crew import Crew, wanted_devices
 from understudy.pipeline.prepare import signatures
 from understudy.pipeline.work import Work, threads_for, validator
 from understudy.recipe import Training
-from understudy.teachers.cached import CachedTeacher
 from understudy.teachers.checked import CheckedTeacher
 from understudy.teachers.predictor import PredictorTeacher
 from understudy.teachers.torch_module import TorchTeacher
@@ -129,7 +126,9 @@ def _teacher(work: Work, folder: Path, mark: str) -> dict[str, Any]:
 
 def _try(teacher: Teacher, work: Work) -> None:
     """Ask the teacher for a few rows before anything is built on it."""
-    positions = work.material.splits.train[:64]
+    every = work.material.splits.train
+    # Spread over all rows: they may be sorted, and the same answer to equal rows is no defect.
+    positions = every[np.linspace(0, len(every) - 1, min(len(every), 64)).astype(np.int64)]
     loader = MemoryLoader(
         inputs=work.material.inputs,
         labels=None,
@@ -259,74 +258,3 @@ def load_teacher(work: Work) -> tuple[Teacher, Deployable | None]:
     else:
         raise ModelError("a teacher needs `model`, `onnx` or `predictor`")
     return teacher, None
-
-
-def live(work: Work) -> bool:
-    """Whether the teacher is asked at every step: random views, or the recipe says so."""
-    return bool(work.recipe.data.views) or work.recipe.labels.use == "live"
-
-
-def label(
-    work: Work, loaded: Loaded, needs: frozenset[str]
-) -> tuple[Callable[[], Teacher] | None, float]:
-    """Do the stage `labels` where one is needed.
-
-    Returns:
-        What gives the student's teacher when it is needed (None: no term needs one), and the
-        seconds of the teacher pass.
-    """
-    if not needs:
-        return None, 0.0
-    if live(work):
-        return lambda: CheckedTeacher(loaded.teacher), 0.0
-    marks = {
-        "teacher": str(loaded.summary["fingerprint"]),
-        "data": work.data_mark,
-        "views": "none",
-    }
-    if (work.folder / "labels" / MANIFEST).is_file():
-        read_manifest(work.folder / "labels")  # one of another version is never replaced unasked
-    depends = marks | {"needs": sorted(needs), "shard_rows": work.recipe.labels.shard_rows}
-    summary = work.stage(
-        "labels", depends, lambda folder: _record(work, loaded, needs, marks, folder)
-    )
-
-    @cache
-    def cached() -> Teacher:
-        store = LabelStore(work.folder / "labels", expect=marks)
-        store.verify()
-        return CachedTeacher(store)
-
-    return cached, summary["seconds"]
-
-
-def _record(
-    work: Work, loaded: Loaded, needs: frozenset[str], marks: dict[str, str], folder: Path
-) -> dict[str, Any]:
-    material, options = work.material, work.recipe.labels
-    positions = np.sort(material.splits.train)
-
-    def batches(start: int) -> Iterable[Batch]:
-        return MemoryLoader(
-            inputs=material.inputs,
-            labels=None,
-            ids=material.ids,
-            positions=positions[start:],
-            batch_size=options.batch_size,
-        )
-
-    import time
-
-    started = time.monotonic()
-    with work.progress.track("teacher: labelling", len(positions), "rows") as tracker:
-        manifest = record(
-            teacher=CheckedTeacher(loaded.teacher),
-            batches=batches,
-            needs=needs,
-            folder=folder,
-            fingerprints=marks,
-            shard_rows=options.shard_rows,
-            on_rows=tracker,
-        )
-    rows = sum(shard.rows for shard in manifest.shards)
-    return {"rows": rows, "seconds": time.monotonic() - started}
