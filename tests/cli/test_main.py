@@ -204,3 +204,14 @@ def test_methods_lists_the_catalogue_and_shows_a_page(capsys):
     assert command(["methods", "soft_target"]) == 0
     assert "Hinton" in capsys.readouterr().out
     assert command(["methods"]) == 0
+
+
+def test_a_missing_library_names_the_extra(small, monkeypatch, capsys):
+    from understudy import build
+
+    def absent(*_, **__):
+        raise ModuleNotFoundError("No module named 'lightning'", name="lightning.pytorch")
+
+    monkeypatch.setattr(build, "checked", absent)
+    assert command(["check", str(small)]) == 2
+    assert 'pip install "understudy[train]"' in capsys.readouterr().err

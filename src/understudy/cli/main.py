@@ -9,11 +9,16 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from understudy.errors import UnderstudyError
+from understudy.errors import MissingExtraError, UnderstudyError
 
 # What an operating system says when the user's disk, not our code, is in the way.
 _THEIR_DISK = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EPERM)
 
+# What the extra `train` brings; `predict` needs none of it.
+_TRAINING = (
+    *("torch", "lightning", "safetensors", "sklearn", "scipy", "onnx", "onnxscript"),
+    *("jaxtyping", "pyarrow", "PIL"),
+)
 STOPPED = 130  # 128 + SIGINT, as shells have it
 INTERRUPTED = "stopped. Finished stages are kept: the same command goes on from here"
 DEFECT = (
@@ -43,18 +48,27 @@ def run(arguments: list[str]) -> int:
         sys.stderr.close()
         return 0
     except Exception as error:
-        # Typer's own usage errors know how to show themselves; Typer keeps their class private.
-        if hasattr(error, "exit_code"):
-            if hasattr(error, "show"):
-                error.show(sys.stderr)
-            return int(error.exit_code)
-        if isinstance(error, OSError) and error.errno in _THEIR_DISK:
-            return _say(f"error: {error}: make room, or choose another place with --out", 2)
-        traceback.print_exc()
-        return _say(DEFECT, 1)
+        return _unforeseen(error)
     if code == STOPPED:  # Typer turns Ctrl-C into a number
         return _say(INTERRUPTED, STOPPED)
     return code if isinstance(code, int) else 0
+
+
+def _unforeseen(error: Exception) -> int:
+    """What is nobody's message yet: usage, a full disk, a missing library, or a defect of ours."""
+    # Typer's own usage errors know how to show themselves; Typer keeps their class private.
+    if hasattr(error, "exit_code"):
+        if hasattr(error, "show"):
+            error.show(sys.stderr)
+        return int(error.exit_code)
+    if isinstance(error, OSError) and error.errno in _THEIR_DISK:
+        return _say(f"error: {error}: make room, or choose another place with --out", 2)
+    if isinstance(error, ModuleNotFoundError):
+        library = (error.name or "").partition(".")[0]
+        if library in _TRAINING:
+            return _say(f"error: {MissingExtraError(library, 'train')}", 2)
+    traceback.print_exception(error)
+    return _say(DEFECT, 1)
 
 
 def _say(line: str, code: int) -> int:

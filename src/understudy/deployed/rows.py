@@ -27,8 +27,12 @@ def load_rows(files: Sequence[Path], deployed: Deployed) -> tuple[NDArray[Any], 
     if not files:
         raise DataError(f"there must be a file to read; give one of: {_kinds()}")
     parts, names = [], []
+    shape = deployed.input_shape
     for file in files:
         rows, own = _read(file, deployed)
+        # Grey pictures are stored without their one channel as often as with it.
+        if rows.ndim == len(shape) and len(shape) == 3 and shape[-1] == 1:
+            rows = rows[..., None]
         parts.append(rows)
         names.extend(own)
     if len({part.shape[1:] for part in parts}) > 1:

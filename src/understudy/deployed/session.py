@@ -53,7 +53,7 @@ class Deployed:
         self.input_dtype = _dtype(inputs[0].type, path)
 
     @classmethod
-    def open(cls, path: Path, *, threads: int | None = None) -> "Deployed":
+    def open(cls, path: str | Path, *, threads: int | None = None) -> "Deployed":
         """Open a file.
 
         Args:
@@ -63,6 +63,7 @@ class Deployed:
         Raises:
             ExportError: the file is missing, damaged, or not a model of one input.
         """
+        path = Path(path)
         session = _session(path, threads=threads or available_threads())
         return cls(session, path=path, metadata=_metadata(session, path))
 

@@ -6,6 +6,15 @@ bit for bit the run that was never interrupted, dropout included.
 """
 
 from understudy.engine.fitting import OURS, Fitted, fit, quiet_lightning
+from understudy.engine.keeper import CHECKPOINT
 from understudy.engine.module import Validate, learning_rate_factor
 
-__all__ = ["OURS", "Fitted", "Validate", "fit", "learning_rate_factor", "quiet_lightning"]
+__all__ = [
+    "CHECKPOINT",
+    "OURS",
+    "Fitted",
+    "Validate",
+    "fit",
+    "learning_rate_factor",
+    "quiet_lightning",
+]

@@ -21,6 +21,8 @@ from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import FACTS, Work
 from understudy.tasks import Classification, Regression
 
+# Raw values up to here are no 8-bit pictures.
+COARSE = 16
 STUDENT, STUDENT_INT8 = "student.onnx", "student.int8.onnx"
 
 
@@ -134,6 +136,18 @@ def _try_file(work: Work, module: Deployable, path: Path, notes: list[str]) -> N
         )
 
 
+def _scale(work: Work) -> float | None:
+    """The brightest value of pictures that are not in 0..255, such as 16 for digits; else None.
+
+    With it, `predict` brings an ordinary picture file into the range of the training rows.
+    """
+    rows = work.material.rows
+    if rows.form != "image" or rows.inputs.dtype != np.uint8:
+        return None
+    brightest = float(rows.inputs[work.material.splits.train].max())
+    return brightest if brightest <= COARSE else None
+
+
 def metadata(work: Work, name: str) -> dict[str, str]:
     """What an exported file says of itself."""
     facts = read_json(work.folder / "data" / FACTS)
@@ -147,6 +161,7 @@ def metadata(work: Work, name: str) -> dict[str, str]:
         "targets": list(task.targets) if isinstance(task, Regression) else None,
         "columns": facts["columns"] or None,
         "form": work.material.rows.form,
+        "scale": _scale(work),
         "data": work.material.fingerprint,
         "understudy": __version__,
     }

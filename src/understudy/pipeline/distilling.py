@@ -4,7 +4,6 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,9 @@ from understudy.export.onnx import export_onnx
 from understudy.folders import make_folder
 from understudy.models.deployable import Deployable, read_answer
 from understudy.objective import Objective, Term, control_objective
+from understudy.pipeline.distilled import Distilled
 from understudy.pipeline.own_loaders import Loader
-from understudy.pipeline.work import validator
+from understudy.pipeline.work import threads_for, validator
 from understudy.recipe import Source, TermEntry, Training, default_objective
 from understudy.students.scratch import scratch
 from understudy.tasks import AnyTask, Classification, Regression
@@ -34,33 +34,6 @@ from understudy.teachers.torch_module import TorchTeacher
 
 Make = Callable[[], nn.Module]
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Distilled:
-    """What `distill` came to.
-
-    Attributes:
-        student: the module to deploy, the seed chosen on validation rows; raw rows to answers.
-        seed: which.
-        verdict: whether distillation helped.
-        gap_closed: the share of the way from control to teacher; None where that is not clear.
-        scores: per model and score its value and interval on the test rows.
-        students: every seed's student.
-        controls: every seed's control.
-        notes: what the reader of these numbers should know.
-        onnx: the exported file, where `out` was given.
-    """
-
-    student: nn.Module
-    seed: int
-    verdict: Verdict
-    gap_closed: float | None
-    scores: Mapping[str, Mapping[str, Mapping[str, float]]]
-    students: Mapping[int, nn.Module]
-    controls: Mapping[int, nn.Module]
-    notes: tuple[str, ...]
-    onnx: Path | None
 
 
 def distill(
@@ -158,7 +131,10 @@ def _distill(
             goal = first if arm == "student" else control_objective(terms, task=task)
             score = task.scores[0]
             steps = training.epochs * len(train)
-            with progress.track(f"{arm}, seed {seed}", steps, "steps") as tracker:
+            with (
+                threads_for(student, example, len(example)),
+                progress.track(f"{arm}, seed {seed}", steps, "steps") as tracker,
+            ):
                 fitted = fit(
                     student=student,
                     objective=goal,

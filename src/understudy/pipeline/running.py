@@ -25,7 +25,7 @@ from understudy.pipeline.pictures import pictures
 from understudy.pipeline.prepare import load, prepare
 from understudy.pipeline.teach import Loaded, teach
 from understudy.pipeline.work import Work
-from understudy.recipe import Recipe, Source, Training, to_data, to_yaml
+from understudy.recipe import Recipe, Source, Training, loads, to_data, to_yaml
 from understudy.report.page import write_report
 from understudy.report.record import RunRecord
 
@@ -61,6 +61,8 @@ def run(
     """
     if isinstance(recipe, Recipe):
         place = place or Source()
+        if settings:
+            recipe, _ = loads(to_yaml(recipe), settings, name=place.name, folder=place.folder)
         build.check(recipe, place)
     else:
         path = Path(recipe)

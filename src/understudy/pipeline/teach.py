@@ -14,7 +14,7 @@ from understudy.contracts import Teacher
 from understudy.data.loaders import MemoryLoader
 from understudy.data.preprocess import Preprocess, fit_preprocess
 from understudy.deployed import Deployed
-from understudy.engine import fit
+from understudy.engine import CHECKPOINT, fit
 from understudy.errors import ModelError, UnderstudyError
 from understudy.evaluate.cost import parameters
 from understudy.folders import file_checksum, fingerprint
@@ -115,6 +115,7 @@ def _teacher(work: Work, folder: Path, mark: str) -> dict[str, Any]:
     if work.crew.leads:
         _try(TorchTeacher(module, output=material.task.output), work)
         save_weights(module.network, folder / WEIGHTS, rescale=module.rescale)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
     return {
         "kind": "torch",
         # Weights alone are not enough: the same ones in changed code are another teacher.
@@ -254,7 +255,13 @@ def load_teacher(work: Work) -> tuple[Teacher, Deployable | None]:
         )
     elif section.predictor is not None:
         predict = build.predictor(section.predictor, work.place, where="the teacher's predictor")
-        teacher = PredictorTeacher(predict, output=output, width=width, answers=answers)
+        teacher = PredictorTeacher(
+            predict,
+            output=output,
+            width=width,
+            answers=answers,
+            preprocess=own_preprocess(work),
+        )
     else:
         raise ModelError("a teacher needs `model`, `onnx` or `predictor`")
     return teacher, None

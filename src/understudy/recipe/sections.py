@@ -60,6 +60,11 @@ class TeacherSection(Part):
                 "exactly one of `model`, `onnx` and `predictor` must be given, but got "
                 f"{' and '.join(given) or 'none'}"
             )
+        if self.model is not None and self.answers != "logits":
+            raise ValueError(
+                "`answers: probabilities` is for `onnx` and `predictor`; a `model` answers with "
+                "logits: remove it"
+            )
         sources = [n for n in ("weights", "training") if getattr(self, n) is not None]
         if self.model is None and sources:
             raise ValueError(f"`{sources[0]}` belongs to `model`, but got `{given[0]}` with it")
