@@ -6,9 +6,10 @@ and the task says what these numbers mean.
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from understudy.errors import ModelError
@@ -26,6 +27,9 @@ class Batch:
         views: int64 `[batch]`, which augmented form each row is in (0: as it is); None means 0.
         teacher_inputs: what the teacher sees where that differs from `inputs`.
         partners: int64 `[batch]` ids that each row was mixed with.
+        partner_labels: the partners' hard labels, in the form of `labels`.
+        shares: float `[batch]`, how much of a mixed row is its own (1: all of it); its hard loss
+            is `share` times the loss of its own label plus the rest times its partner's.
     """
 
     inputs: Tensor
@@ -34,18 +38,79 @@ class Batch:
     views: Tensor | None = None
     teacher_inputs: Tensor | None = None
     partners: Tensor | None = None
+    partner_labels: Tensor | None = None
+    shares: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.inputs.shape[0])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Knowledge(Mapping[str, Tensor]):
-    """What a model says of a batch, by name: `logits`, `values`, features by module path."""
+class Outcomes:
+    """Distributions told by some of their outcomes, as a store of large vocabularies holds them.
 
-    fields: Mapping[str, Tensor] = field(default_factory=dict)
+    Attributes:
+        ids: int64 `[positions, k]`, which class; -1 where a position lists fewer than k.
+        log_mass: float32 `[positions, k]`, natural logarithm of what each listed outcome weighs
+            at temperature 1; -inf where `ids` is -1.
+        rest: float32 `[positions]`, natural logarithm of the mass of all classes that are not
+            listed; -inf where nothing is left.
+        classes: how many classes there are.
+        sampled: whether `log_mass` are importance weights whose expectation is the teacher's
+            distribution (`rest` is -inf then), instead of its own probabilities.
+        entropy: float32 `[positions]`, the teacher's entropy in nats, with sampled ones.
+    """
 
-    def __getitem__(self, name: str) -> Tensor:
+    ids: Tensor
+    log_mass: Tensor
+    rest: Tensor
+    classes: int
+    sampled: bool = False
+    entropy: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str) -> "Outcomes":
+        """The same on another device."""
+        moved = {n: getattr(self, n).to(device) for n in ("ids", "log_mass", "rest")}
+        entropy = None if self.entropy is None else self.entropy.to(device)
+        return replace(self, entropy=entropy, **moved)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ragged:
+    """One sequence per example, of different lengths, joined end to end.
+
+    Attributes:
+        values: `[positions, ...]`, or outcomes of as many positions.
+        lengths: int64 `[batch]`, positions per example; they sum to `positions`.
+    """
+
+    values: Tensor | Outcomes
+    lengths: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def to(self, device: torch.device | str) -> "Ragged":
+        """The same on another device."""
+        return Ragged(values=self.values.to(device), lengths=self.lengths.to(device))
+
+
+Told = Tensor | Outcomes | Ragged
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Knowledge(Mapping[str, Told]):
+    """What a model says of a batch, by name: `logits`, `values`, features by module path.
+
+    One row per example: a tensor, listed outcomes, or sequences of different lengths.
+    """
+
+    fields: Mapping[str, Told] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Told:
         if name not in self.fields:
             raise ModelError(
                 f"knowledge `{name}` is not there; there is: {', '.join(sorted(self.fields))}"
@@ -57,6 +122,20 @@ class Knowledge(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.fields)
+
+    def tensor(self, name: str) -> Tensor:
+        """A field that is one tensor.
+
+        Raises:
+            ModelError: it is not there, or not told in full.
+        """
+        found = self[name]
+        if not isinstance(found, Tensor):
+            raise ModelError(
+                f"knowledge `{name}` is needed in full, but is stored as "
+                f"{type(found).__name__.lower()}: choose a dense `labels.codec`"
+            )
+        return found
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from errno import EDQUOT, EFBIG, ENOSPC
@@ -41,14 +41,17 @@ def file_checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
+def write_atomic(path: Path, data: bytes | str | Sequence[bytes | memoryview]) -> None:
     """Write a file so that readers see the old content or the new, never a part.
+
+    Pieces are written one after the other.
 
     Raises:
         RunError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    content = data.encode() if isinstance(data, str) else data
-    write_with(path, lambda part: _write_synced(part, content))
+    whole = data.encode() if isinstance(data, str) else data
+    pieces = [whole] if isinstance(whole, bytes) else whole
+    write_with(path, lambda part: _write_synced(part, pieces))
 
 
 def write_with(path: Path, write: Callable[[Path], None]) -> None:
@@ -109,9 +112,10 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def _write_synced(path: Path, content: bytes) -> None:
+def _write_synced(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
     with path.open("wb") as file:
-        file.write(content)
+        for piece in pieces:
+            file.write(piece)
         file.flush()
 
 

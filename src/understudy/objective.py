@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from understudy.contracts import Batch, Knowledge, Task
+from understudy.contracts import Batch, Knowledge, Outcomes, Ragged, Task
 from understudy.errors import ModelError, TrainingError
 from understudy.recipe import Schedule
 
@@ -67,17 +67,25 @@ def scheduled(value: float | Schedule, *, epoch: float, epochs: int) -> float:
 class Objective(nn.Module):
     """A weighted sum of terms."""
 
-    def __init__(self, terms: Sequence[Term], *, task: Task, offers: frozenset[str]) -> None:
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        *,
+        task: Task,
+        offers: frozenset[str],
+        listed: frozenset[str] = frozenset(),
+    ) -> None:
         """Join the terms, and refuse a teacher that does not offer what they need.
 
         Args:
             terms: at least one.
             task: says which rows are labelled, and in which units losses are taken.
             offers: the knowledge that the teacher gives; empty without a teacher.
+            listed: what of it is told by some of its outcomes only.
 
         Raises:
-            ModelError: a term needs knowledge that the teacher does not offer, or reads what a
-                student of this task does not give.
+            ModelError: a term needs knowledge that the teacher does not offer, or in full where
+                only some outcomes are told, or reads what a student of this task does not give.
         """
         super().__init__()
         if not terms:
@@ -92,6 +100,13 @@ class Objective(nn.Module):
                     f"`{term.name}` needs the teacher's {', '.join(lacking)}, but the teacher "
                     f"offers {', '.join(sorted(offers)) or 'nothing'}: choose another teacher "
                     "or another term"
+                )
+            partly = [name for name in term.needs if name in listed]
+            if partly and not hasattr(term.loss, "outcomes"):
+                raise ModelError(
+                    f"`{term.name}` needs every number of the teacher's {', '.join(partly)}, but "
+                    "the store lists some outcomes only: choose a dense `labels.codec`, or a term "
+                    "that reads outcomes, such as soft_target"
                 )
             if term.reads != task.output:
                 raise ModelError(
@@ -154,25 +169,66 @@ class Objective(nn.Module):
             if batch.labels is None:
                 return _nothing(own)
             seen = self._task.labelled(batch.labels)
-            labels = self._labels(batch.labels)
-            # A loss of the user's own need not know that a row may be without a label.
-            if not bool(seen.all()):
-                own, labels = own[seen], labels[seen]
-            if not len(labels):
+            if not bool(seen.any()):
                 return _nothing(own)
-            return _per_row(term, term.loss(own, labels), own).mean()
+            return self._hard(term, own, batch, seen).mean()
         if teacher is None:
             raise ModelError(f"`{term.name}` needs a teacher, but there is none")
         # Half precision is the student's business; what it is compared with keeps its digits.
         dtype = torch.promote_types(own.dtype, torch.float32)
-        target = self._task.comparable(teacher[term.needs[0]].to(dtype))
         constants = {}
         if term.temperature is not None:
             constants["temperature"] = scheduled(term.temperature, epoch=epoch, epochs=epochs)
+        told = teacher[term.needs[0]]
+        if isinstance(told, Outcomes):
+            return _per_row(term, _on_outcomes(term, own, told, constants), own).mean()
+        if isinstance(told, Ragged):
+            raise ModelError(
+                f"`{term.name}` compares one row per example, but the teacher's {term.needs[0]} "
+                "are sequences of different lengths"
+            )
+        target = self._task.comparable(told.to(dtype))
         return _per_row(term, term.loss(own, target, **constants), own).mean()
+
+    def _hard(self, term: Term, own: Tensor, batch: Batch, seen: Tensor) -> Tensor:
+        """The values of the labelled rows; a mixed row's is that of both its labels, by share."""
+        assert batch.labels is not None
+        # A loss of the user's own need not know that a row may be without a label.
+        whole = bool(seen.all())
+        rows = own if whole else own[seen]
+        own_labels = batch.labels if whole else batch.labels[seen]
+        values = _per_row(term, term.loss(rows, self._labels(own_labels)), rows)
+        if batch.shares is None or batch.partner_labels is None:
+            return values
+        shares = batch.shares[seen].to(values.dtype)
+        labels = batch.partner_labels[seen]
+        # A partner without a label has nothing to say: the row's own label speaks for all of it.
+        told = self._task.labelled(labels)
+        shares = torch.where(told, shares, 1.0)
+        safe = torch.where(told if labels.ndim == 1 else told[:, None], labels, own_labels)
+        other = _per_row(term, term.loss(rows, self._labels(safe)), rows)
+        return shares * values + (1 - shares) * other
 
     def _labels(self, labels: Tensor) -> Tensor:
         return self._task.comparable(labels) if labels.is_floating_point() else labels
+
+
+def _on_outcomes(term: Term, own: Tensor, told: Outcomes, constants: dict[str, float]) -> Tensor:
+    if told.classes != own.shape[1]:
+        raise ModelError(
+            f"the stored labels know {told.classes} classes, but the student answers "
+            f"{own.shape[1]}: they must know the same classes in the same order"
+        )
+    values: Tensor = term.loss.outcomes(  # type: ignore[operator]
+        own,
+        ids=told.ids,
+        log_mass=told.log_mass,
+        rest=told.rest,
+        sampled=told.sampled,
+        entropy=told.entropy,
+        **constants,
+    )
+    return values
 
 
 def _per_row(term: Term, values: Tensor, own: Tensor) -> Tensor:

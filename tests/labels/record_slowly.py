@@ -18,7 +18,10 @@ import torch
 
 from understudy import folders
 from understudy.contracts import Batch, Knowledge
-from understudy.labels.record import record
+from understudy.labels import codecs
+from understudy.labels.place import LocalPlace
+from understudy.labels.portions import Keep, cut
+from understudy.labels.record import Serial, record
 
 ROWS, BATCH, SHARD = 240, 8, 16
 
@@ -37,9 +40,9 @@ class FakeTeacher:
         return Knowledge(fields={"logits": torch.tensor(np.stack([np.sin(ids), ids], axis=1))})
 
 
-def batches(start: int):
-    for first in range(start, ROWS, BATCH):
-        ids = torch.arange(first, min(first + BATCH, ROWS))
+def batches(start: int, stop: int):
+    for first in range(start, stop, BATCH):
+        ids = torch.arange(first, min(first + BATCH, stop))
         yield Batch(inputs=torch.zeros(len(ids), 1), ids=ids)
 
 
@@ -62,13 +65,14 @@ def die_at(moment: str) -> None:
         # In the middle of a write: the first half of the bytes are on their way to the disk.
         original = folders._write_synced
 
-        def half(path: Path, content: bytes) -> None:
+        def half(path: Path, pieces: list) -> None:
             nonlocal left
             left -= 1
             if left == 0:
-                original(path, content[: len(content) // 2])
+                content = b"".join(pieces)
+                original(path, [content[: len(content) // 2]])
                 os.kill(os.getpid(), signal.SIGKILL)
-            original(path, content)
+            original(path, pieces)
 
         folders._write_synced = half
     elif name == "fsync":
@@ -84,13 +88,13 @@ def die_at(moment: str) -> None:
 def main(folder: str, seconds: str, moment: str) -> None:
     if moment and not moment.startswith("after:"):
         die_at(moment)
+    portions = cut(batches, rows=ROWS, batch_size=BATCH, shard_rows=SHARD)
     record(
-        teacher=FakeTeacher(float(seconds)),
-        batches=batches,
-        needs=frozenset({"logits"}),
-        folder=Path(folder),
+        engine=Serial(FakeTeacher(float(seconds)), portions),
+        rows=portions.rows,
+        keep={"logits": Keep(codec=codecs.make("dense", {}, {}), reads="logits")},
+        place=LocalPlace(Path(folder)),
         fingerprints={"teacher": "fake"},
-        shard_rows=SHARD,
     )
 
 

@@ -43,7 +43,10 @@ def test_the_manifest_says_what_the_labels_are_a_function_of(write, tmp_path):
     write()
     data = json.loads((tmp_path / "store" / "manifest.json").read_text())
     assert data["fingerprints"] == {"teacher": "aaaa", "data": "bbbb", "views": "none"}
-    assert data["fields"] == {"logits": {"codec": "dense-float32", "shape": [3]}}
+    assert data["fields"] == {"logits": {
+        "codec": "dense", "parameters": {"precision": "float32"}, "shape": [3], "ragged": False,
+        "constants": None,
+    }}  # fmt: skip
     assert data["rows"] == ROWS
     assert data["temperature"] == 1
 
@@ -90,13 +93,7 @@ def test_half_precision_answers_are_kept_in_float32(write, tmp_path):
 
 def test_rows_without_ids_are_refused(write):
     with pytest.raises(StoreError, match="stored by example id, but these rows have none"):
-        write(batches=lambda start: [Batch(inputs=torch.zeros(2, 1))])
-
-
-def test_rows_in_a_random_view_are_refused(write):
-    moved = Batch(inputs=torch.zeros(2, 1), ids=torch.arange(2), views=torch.tensor([0, 1]))
-    with pytest.raises(StoreError, match=r"view 0 of each row.*use: live"):
-        write(batches=lambda start: [moved])
+        write(batches=lambda start, stop: [Batch(inputs=torch.zeros(2, 1))])
 
 
 def test_an_id_that_stands_for_two_rows_is_refused_and_named(write, tmp_path):
@@ -192,7 +189,7 @@ def test_a_finished_store_is_left_alone(write, fake_teacher, tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["missing", "short", "flipped"])
-def test_a_damaged_shard_and_those_after_it_are_made_again(
+def test_a_damaged_shard_alone_is_made_again(
     write, fake_teacher, tmp_path, content, harm
 ):
     write()
@@ -204,7 +201,7 @@ def test_a_damaged_shard_and_those_after_it_are_made_again(
     else:
         path.write_bytes(whole[:-1] if harm == "short" else whole[:-1] + b"?")
     write(teacher=fake_teacher)
-    assert sum(fake_teacher.asked) == ROWS - 16
+    assert sum(fake_teacher.asked) == 8
     assert content(tmp_path / "store") == expected
 
 
@@ -228,7 +225,7 @@ def test_what_a_killed_writer_left_is_swept_away(write, tmp_path):
     store.mkdir()
     (store / ".shard-00000.safetensors.4711.part").write_bytes(b"half")
     write()
-    assert not list(store.glob(".*"))
+    assert {path.name for path in store.glob(".*")} == {".lock"}
 
 
 # --- a disk that is full -------------------------------------------------------------------------
@@ -249,7 +246,7 @@ def test_a_full_disk_says_so_and_what_was_written_is_gone_on_from(
         patch.setattr(folders.os, "fsync", sync)
         with pytest.raises(RunError, match=r"disk is full.*written before is whole.*goes on"):
             write(teacher=fake_teacher)
-    assert not list((tmp_path / "store").glob(".*"))
+    assert {path.name for path in (tmp_path / "store").glob(".*")} == {".lock"}
     before = len(fake_teacher.asked)
     write(teacher=fake_teacher)
     assert len(fake_teacher.asked) - before < before + 8
@@ -274,7 +271,7 @@ def test_a_file_that_may_not_grow_is_an_error_in_the_middle_of_a_shard(write, tm
     write(tmp_path / "whole", ids=ids, size=500, shard_rows=1500)
     with files_of_at_most(20_000), pytest.raises(RunError, match="disk is full"):
         write(ids=ids, size=500, shard_rows=1500)
-    assert not list((tmp_path / "store").iterdir())
+    assert not list((tmp_path / "store").glob("shard-*"))
     write(ids=ids, size=500, shard_rows=1500)
     assert content(tmp_path / "store") == content(tmp_path / "whole")
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from conformance.store import StoreCase, StoreLaws
-from understudy.contracts import Batch, Knowledge
+from labels.conftest import record_ids
+from understudy.contracts import Knowledge
 from understudy.errors import RunError, StoreError
-from understudy.labels.record import record
 from understudy.labels.store import LabelStore, read_manifest
 
 
@@ -21,15 +21,7 @@ def write_store(folder, ids, fields, fingerprints):
             at = [int(np.flatnonzero(ids == i)[0]) for i in batch.ids]
             return Knowledge(fields={n: torch.from_numpy(v[at]) for n, v in fields.items()})
 
-    def batches(start):
-        for first in range(start, len(ids), 4):
-            some = torch.from_numpy(ids[first : first + 4])
-            yield Batch(inputs=torch.zeros(len(some), 1), ids=some)
-
-    return record(
-        teacher=Says(), batches=batches, needs=frozenset(fields), folder=folder,
-        fingerprints=fingerprints, shard_rows=8,
-    )  # fmt: skip
+    return record_ids(folder, teacher=Says(), ids=ids, needs=fields, fingerprints=fingerprints)
 
 
 class TestLabelStore(StoreLaws):
@@ -73,10 +65,10 @@ def test_an_unfinished_store_is_refused_with_the_remedy(folder):
         LabelStore(folder)
 
 
-def test_a_missing_shard_is_named_when_the_store_is_opened(folder):
+def test_a_missing_shard_is_named(folder):
     (folder / "shard-00002.safetensors").unlink()
-    with pytest.raises(StoreError, match=r"shard-00002.safetensors is missing.*delete the folder"):
-        LabelStore(folder)
+    with pytest.raises(StoreError, match=r"shard-00002.safetensors is missing.*labels again"):
+        LabelStore(folder).verify()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
@@ -86,7 +78,7 @@ def test_a_shard_that_was_cut_off_is_named_with_both_sizes(folder, share):
     kept = int(share * len(whole))
     path.write_bytes(whole[:kept])
     with pytest.raises(StoreError, match=rf"has {kept} bytes instead of {len(whole)}"):
-        LabelStore(folder)
+        LabelStore(folder).verify()
 
 
 def test_a_shard_that_is_cut_off_after_opening_is_found_too(folder):
@@ -100,7 +92,7 @@ def test_a_shard_that_is_cut_off_after_opening_is_found_too(folder):
 @pytest.mark.parametrize("position", [0, 9, 60, -1, -100])
 def test_one_flipped_bit_is_found_before_it_teaches(folder, position):
     flip(folder / "shard-00003.safetensors", position)
-    with pytest.raises(StoreError, match=r"shard-00003.safetensors is damaged.*Delete the folder"):
+    with pytest.raises(StoreError, match=r"shard-00003.safetensors is damaged.*Delete this file"):
         LabelStore(folder).verify()
     with pytest.raises(StoreError, match="damaged"):
         LabelStore(folder).read(torch.tensor([29]))
@@ -116,8 +108,8 @@ def test_the_labels_of_another_teacher_or_of_other_data_are_refused(folder):
 
 
 def test_a_later_version_is_refused_with_both_numbers(folder):
-    changed_manifest(folder, version=2)
-    with pytest.raises(StoreError, match="has version 2, but this Understudy reads version 1"):
+    changed_manifest(folder, version=3)
+    with pytest.raises(StoreError, match="has version 3, but this Understudy reads version 2"):
         LabelStore(folder)
 
 
@@ -163,7 +155,7 @@ def test_views_other_than_0_are_refused(folder):
     store = LabelStore(folder)
     ids = torch.tensor([3, 4])
     assert len(store.read(ids, torch.tensor([0, 0]))["logits"]) == 2
-    with pytest.raises(StoreError, match="holds view 0 of each row"):
+    with pytest.raises(StoreError, match="holds view 0 of each row, but another view"):
         store.read(ids, torch.tensor([0, 1]))
 
 

@@ -72,7 +72,15 @@ def test_it_is_called_with_what_it_reads_and_then_its_target(kind):
     assert row.loss()(student, target).shape == (3,)
 
 
-@pytest.mark.parametrize("name", ["logits", "values"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_reads_listed_outcomes_or_says_why_it_cannot(kind):
+    row = CATALOGUE[kind]
+    reads_them = callable(getattr(row.loss, "outcomes", None))
+    assert reads_them == (row.whole is None and not row.labels)
+    assert row.whole is None or len(row.whole) > 20
+
+
+@pytest.mark.parametrize("name", ["logits", "sparse", "values"])
 def test_the_examples_in_the_manual_run(name):
     module = importlib.import_module(f"understudy.losses.{name}")
     result = doctest.testmod(module)

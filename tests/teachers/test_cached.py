@@ -7,7 +7,10 @@ import torch
 from conformance.teacher import COLUMNS, ROWS, TeacherCase, TeacherLaws
 from understudy.contracts import Batch, Knowledge
 from understudy.errors import StoreError
-from understudy.labels.record import record
+from understudy.labels import codecs
+from understudy.labels.place import LocalPlace
+from understudy.labels.portions import Keep, cut
+from understudy.labels.record import Serial, record
 from understudy.labels.store import LabelStore
 from understudy.teachers.cached import CachedTeacher
 
@@ -26,13 +29,17 @@ class Fixed:
 @pytest.fixture
 def teacher(tmp_path):
     ids = torch.arange(100, 100 + ROWS)
+    dense = codecs.make("dense", {}, {})
+    portions = cut(
+        lambda start, stop: [Batch(inputs=torch.zeros(stop - start, 1), ids=ids[start:stop])],
+        rows=ROWS, batch_size=2, shard_rows=4,
+    )  # fmt: skip
     record(
-        teacher=Fixed(),
-        batches=lambda start: [Batch(inputs=torch.zeros(ROWS - start, 1), ids=ids[start:])],
-        needs=frozenset({"logits", "hidden"}),
-        folder=tmp_path,
+        engine=Serial(Fixed(), portions),
+        rows=portions.rows,
+        keep={name: Keep(codec=dense, reads=name) for name in ("logits", "hidden")},
+        place=LocalPlace(tmp_path),
         fingerprints={"teacher": "a"},
-        shard_rows=4,
     )
     return CachedTeacher(LabelStore(tmp_path))
 

@@ -14,14 +14,18 @@ from understudy.build.arguments import coerced, wrong_arguments
 from understudy.build.parts import PATHS, named_files, split_schedules, unknown_kind, with_paths
 from understudy.build.targets import TargetError, resolve
 from understudy.data.views import CATALOGUE as VIEWS
+from understudy.data.views import MIXING, misplaced
 from understudy.engine import OURS, quiet_lightning
 from understudy.errors import Mistake, RecipeError, did_you_mean
+from understudy.labels.codecs import CATALOGUE as CODECS
 from understudy.recipe import (
     BrokenRecipeError,
     Entry,
+    MemberSection,
     Phase,
     Recipe,
     Source,
+    TeacherSection,
     TermEntry,
     Training,
     load,
@@ -44,6 +48,7 @@ def check(recipe: Recipe, place: Source) -> None:
     found += _entry(recipe.student.model, ("student", "model"), models.CATALOGUE, place, FACTS)
     for where, phase in _phases(recipe):
         found += _objective(phase.objective, (*where, "objective"), recipe.task.kind, place)
+    found += _labels(recipe)
     for where, training in _trainings(recipe):
         found += _training(training, where)
     if found:
@@ -106,23 +111,57 @@ def _data(recipe: Recipe, place: Source) -> Iterator[Mistake]:
                 yield from _file(value, (*where, name))
     for number, view in enumerate(recipe.data.views):
         at = ("data", "views", number)
-        law = f"unknown kind `{view.kind}`: {did_you_mean(view.kind, VIEWS)}"
-        if view.kind not in VIEWS:
-            yield Mistake(path=(*at, "kind"), law=law)
-        else:
+        if view.kind in VIEWS:
             yield from _made(VIEWS[view.kind], view.parameters, at)
+        else:
+            yield from _entry(view, at, VIEWS, place, ())
+    for number, law in misplaced([view.kind in MIXING for view in recipe.data.views]):
+        yield Mistake(path=("data", "views", number, "kind"), law=law)
+
+
+def _labels(recipe: Recipe) -> Iterator[Mistake]:
+    options, at = recipe.labels, ("labels", "codec")
+    kinds = [kind for kind in CODECS if kind != "hidden"]  # its head comes from the teacher itself
+    if options.codec.kind not in kinds:
+        law = f"unknown kind `{options.codec.kind}`: {did_you_mean(options.codec.kind, kinds)}"
+        yield Mistake(path=(*at, "kind"), law=law)
+        return
+    wrong = list(_made(CODECS[options.codec.kind], options.codec.parameters, at))
+    yield from wrong
+    if options.views is not None and not recipe.data.views:
+        law = "`views` counts random views, but `data.views` is empty: remove it, or add views"
+        yield Mistake(path=("labels", "views"), law=law)
+    if wrong or not CODECS[options.codec.kind](**options.codec.parameters).listed:
+        return
+    stored = options.use != "live" and not (recipe.data.views and options.views is None)
+    for where, phase in _phases(recipe):
+        for number, entry in enumerate(phase.objective):
+            row = losses.CATALOGUE.get(entry.kind)
+            if stored and row is not None and row.whole is not None:
+                law = (
+                    f"`{entry.kind}` cannot read labels of codec `{options.codec.kind}`, since "
+                    f"{row.whole}: use `labels: {{codec: {{kind: dense}}}}`"
+                )
+                yield Mistake(path=(*where, "objective", number, "kind"), law=law)
 
 
 def _teacher(recipe: Recipe, place: Source) -> Iterator[Mistake]:
-    teacher = recipe.teacher
-    if teacher.model is not None:
-        yield from _entry(teacher.model, ("teacher", "model"), models.CATALOGUE, place, FACTS)
-    if teacher.predictor is not None:
-        yield from _entry(teacher.predictor, ("teacher", "predictor"), {}, place, ())
+    yield from _member(recipe.teacher, ("teacher",), place)
+    for number, member in enumerate(recipe.teacher.ensemble):
+        yield from _member(member, ("teacher", "ensemble", number), place)
+
+
+def _member(
+    member: TeacherSection | MemberSection, where: Place, place: Source
+) -> Iterator[Mistake]:
+    if member.model is not None:
+        yield from _entry(member.model, (*where, "model"), models.CATALOGUE, place, FACTS)
+    if member.predictor is not None:
+        yield from _entry(member.predictor, (*where, "predictor"), {}, place, ())
     for name in ("weights", "onnx"):
-        value = getattr(teacher, name)
+        value = getattr(member, name)
         if value is not None:
-            yield from _file(str(place.resolve(value)), ("teacher", name))
+            yield from _file(str(place.resolve(value)), (*where, name))
 
 
 def _file(value: str, where: Place) -> Iterator[Mistake]:

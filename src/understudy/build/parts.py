@@ -13,8 +13,10 @@ from understudy.build.targets import TargetError, resolve, told
 from understudy.data.files import split_key
 from understudy.data.rows import Rows
 from understudy.data.views import CATALOGUE as VIEWS
-from understudy.data.views import Views
+from understudy.data.views import Mixing, Own, View, Views
 from understudy.errors import ModelError, UnderstudyError, did_you_mean
+from understudy.labels.codecs import CATALOGUE as CODECS
+from understudy.labels.codecs.form import Codec
 from understudy.objective import Term
 from understudy.recipe import Entry, Schedule, Source, TermEntry
 
@@ -55,11 +57,37 @@ def named_files(value: str) -> list[Path]:
     return [path] if path.exists() else []
 
 
-def views(entries: Sequence[Entry], *, seed: int) -> Views:
-    """The chain of random operations."""
-    return Views(
-        [VIEWS[e.kind](**coerced(VIEWS[e.kind], e.parameters)) for e in entries], seed=seed
-    )
+def views(entries: Sequence[Entry], place: Source | None = None, *, seed: int) -> Views:
+    """The chain of random operations.
+
+    Args:
+        entries: of the recipe, in order.
+        place: where relative paths of transforms start; None: the working directory.
+        seed: of all that is drawn.
+
+    Raises:
+        ModelError: a transform's factory fails, or returns nothing that can be called.
+    """
+    return Views([_view(entry, place or Source()) for entry in entries], seed=seed)
+
+
+def _view(entry: Entry, place: Source) -> View | Mixing:
+    if entry.kind != "custom":
+        return VIEWS[entry.kind](**coerced(VIEWS[entry.kind], entry.parameters))
+    function, arguments = _custom(entry, place)
+    made = _called(function, arguments)
+    if not callable(made):
+        raise ModelError(
+            f"`{entry.parameters['target']}` of `data.views` must be a factory that returns a "
+            f"transform of one row, but it returned {type(made).__name__}"
+        )
+    return Own(made, batched=bool(getattr(made, "batched", False)))
+
+
+def codec(entry: Entry) -> Codec:
+    """How the teacher's answer is stored."""
+    kind = CODECS[entry.kind]
+    return kind(**coerced(kind, entry.parameters))
 
 
 def network(

@@ -22,7 +22,7 @@ def schema() -> dict[str, Any]:
     _choose(parts["DataSection"]["properties"], "source", data.CATALOGUE)
     _choose(parts["TeacherSection"]["properties"], "model", models.CATALOGUE)
     _choose(parts["StudentSection"]["properties"], "model", models.CATALOGUE)
-    parts["DataSection"]["properties"]["views"]["items"] = _one_of(VIEWS, custom=False)
+    parts["DataSection"]["properties"]["views"]["items"] = _one_of(VIEWS)
     rows = {kind: row.loss for kind, row in losses.CATALOGUE.items()}
     weight = parts["TermEntry"]["properties"]["weight"]
     term = _one_of(rows, extra={"weight": weight})

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from understudy.cli import labels
+from understudy.cli.arguments import Json, Out, Quiet, RecipePath, RunPath, Seed, Settings
 from understudy.errors import RunError, did_you_mean
 
 app = typer.Typer(
@@ -16,23 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
-RunPath = Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="Change one setting: section.field=value. Repeatable.", metavar="A=B"
-    ),
-]
-Out = Annotated[Path | None, typer.Option("--out", help="The run's folder (default: runs/NAME).")]
-Seed = Annotated[
-    int | None,
-    typer.Option("--seed", help="The first seed; the others follow it.", min=0, max=2**32 - 10_001),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")]
-
+app.add_typer(labels.app, name="labels")
 
 Until = Literal["labels", "export", "evaluate", "report"]
 

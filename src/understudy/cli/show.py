@@ -158,6 +158,14 @@ def rows(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     Console(markup=False, emoji=False).print(table)
 
 
+def size(count: int) -> str:
+    """Bytes as a person reads them."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB", "PB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:,.0f} {units[0]}" if units[0] == "B" else f"{value:,.1f} {units[0]}"
+
+
 def write(text: str) -> None:
     """Text on standard output, as it is."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")

@@ -31,6 +31,94 @@ def epoch_order(
     return np.concatenate([*rounds, np.empty(0, np.int64)])[:length]
 
 
+def view_of(presentations: NDArray[np.int64], *, cycle: int | None = None) -> NDArray[np.int64]:
+    """The view in which a row is shown for the 1st, 2nd, ... time.
+
+    Args:
+        presentations: counted from 1.
+        cycle: how many views there are in all, of which answers are stored: they come round and
+            round. None: a new one every time.
+
+    Raises:
+        ValueError: `cycle` is below 1.
+    """
+    if cycle is None:
+        return presentations
+    if cycle < 1:
+        raise ValueError(f"`cycle` must be at least 1 view, but got {cycle}: use None for no end")
+    return 1 + (presentations - 1) % cycle
+
+
+class Shown:
+    """Rows in memory, and batches of them in any view: a function of positions and views alone."""
+
+    def __init__(
+        self,
+        *,
+        inputs: Shaped[Tensor, " rows ..."],
+        labels: Shaped[Tensor, " rows ..."] | None,
+        ids: Int64[Tensor, " rows"],
+        pool: NDArray[np.int64],
+        views: Views | None = None,
+    ) -> None:
+        """Keep the arrays.
+
+        Args:
+            inputs: raw rows, all of them.
+            labels: their hard labels, or None.
+            ids: their identities.
+            pool: positions of the rows that others are mixed with, in any order.
+            views: the augmentation.
+        """
+        self._inputs, self._labels, self._ids = inputs, labels, ids
+        self._views = views or Views()
+        self._pool = torch.from_numpy(np.array(pool, np.int64))
+        if self._views.mixes:
+            # By id: who is mixed with whom depends on which rows there are, not on their order.
+            self._pool = self._pool[ids[self._pool].argsort()]
+
+    def batch(self, positions: NDArray[np.int64], views: NDArray[np.int64] | None = None) -> Batch:
+        """One batch of these rows, as they are or in these views (0: as it is).
+
+        Where the views mix rows, it also holds the partners, their labels and the shares.
+        """
+        index = torch.from_numpy(np.ascontiguousarray(positions))
+        ids = self._ids[index]
+        labels = None if self._labels is None else self._labels[index]
+        if views is None or not self._views.random:
+            return Batch(inputs=self._inputs.index_select(0, index), labels=labels, ids=ids)
+        shown = torch.from_numpy(np.ascontiguousarray(views))
+        if self._views.mixes and len(index):
+            return self._mixed(index, ids, labels, shown)
+        inputs = self._views(self._inputs.index_select(0, index), ids, shown)
+        return Batch(inputs=inputs, labels=labels, ids=ids, views=shown)
+
+    def _mixed(
+        self,
+        index: Int64[Tensor, " batch"],
+        ids: Int64[Tensor, " batch"],
+        labels: Tensor | None,
+        shown: Int64[Tensor, " batch"],
+    ) -> Batch:
+        places = self._views.partners(ids, shown, count=len(self._pool))
+        others = torch.where(shown == 0, index, self._pool[places])
+        partners = self._ids[others]
+        # Both in one go: a chain costs little more for twice the rows.
+        both = self._inputs.index_select(0, torch.cat([index, others]))
+        both = self._views(both, torch.cat([ids, partners]), shown.repeat(2))
+        own, other = both[: len(index)], both[len(index) :]
+        inputs, shares = self._views.mixed(own, other, ids, shown)
+        return Batch(
+            inputs=inputs,
+            labels=labels,
+            ids=ids,
+            views=shown,
+            partners=partners,
+            partner_labels=None if self._labels is None else self._labels[others],
+            shares=shares,
+        )
+
+
 class MemoryLoader:
     """The batches of one arm's epochs; Lightning tells it the epoch through `sampler`.
 
@@ -50,6 +138,8 @@ class MemoryLoader:
         length: int | None = None,
         rank: int = 0,
         ranks: int = 1,
+        cycle: int | None = None,
+        pool: NDArray[np.int64] | None = None,
     ) -> None:
         """Batches of `positions` into the arrays.
 
@@ -59,16 +149,30 @@ class MemoryLoader:
             ids: their identities.
             positions: which rows this loader gives out.
             batch_size: rows per batch and process.
-            views: the augmentation; view number = epoch.
+            views: the augmentation; the view is how often the row has come, counted from 1.
             seed: of the order; None keeps the order of `positions`.
             length: rows per epoch, where that differs from the number of positions.
             rank: this process among `ranks`; each takes its share of every epoch.
             ranks: how many processes train together.
+            cycle: after how many views the first one comes again; None: never.
+            pool: positions of the rows that others are mixed with; None: `positions`. Who shows
+                a part of the rows only, such as a teacher going on with its answers, names all.
+
+        Raises:
+            ValueError: `cycle` is below 1.
         """
-        self._inputs, self._labels, self._ids = inputs, labels, ids
         self._positions, self._views, self._seed = positions, views or Views(), seed
+        self._shown = Shown(
+            inputs=inputs,
+            labels=labels,
+            ids=ids,
+            pool=positions if pool is None else pool,
+            views=self._views,
+        )
         self._length = len(positions) if length is None or not len(positions) else length
         self._rank, self._ranks = rank, ranks
+        self._cycle = cycle
+        view_of(np.ones(1, np.int64), cycle=cycle)  # refuses a wrong one now
         self.batch_size = batch_size
         self.epoch = 0
 
@@ -103,15 +207,12 @@ class MemoryLoader:
         """A new view at every presentation: a row that comes twice in an epoch looks different."""
         rounds = -(-length // max(len(self._positions), 1))
         within = np.arange(length) // max(len(self._positions), 1)
-        return self.epoch * max(rounds, 1) + within + 1  # view 0 is the row as it is
+        # Counted from 1: view 0 is the row as it is.
+        return view_of(self.epoch * max(rounds, 1) + within + 1, cycle=self._cycle)
 
     def batch(self, positions: NDArray[np.int64], views: NDArray[np.int64] | None = None) -> Batch:
-        """One batch of these rows, as they are or in these views."""
-        index = torch.from_numpy(np.ascontiguousarray(positions))
-        inputs, ids = self._inputs[index], self._ids[index]
-        shown = None
-        if self._views.random and views is not None:
-            shown = torch.from_numpy(np.ascontiguousarray(views))
-            inputs = self._views(inputs, ids, shown)
-        labels = None if self._labels is None else self._labels[index]
-        return Batch(inputs=inputs, labels=labels, ids=ids, views=shown)
+        """One batch of these rows, as they are or in these views (0: as it is).
+
+        Where the views mix rows, it also holds the partners, their labels and the shares.
+        """
+        return self._shown.batch(positions, views)

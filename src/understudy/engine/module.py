@@ -159,7 +159,7 @@ class Distiller(lightning.LightningModule):
             return batch
         moved = {
             name: value.to(device, non_blocking=True)
-            for name in ("inputs", "labels", "ids", "views", "teacher_inputs", "partners")
+            for name in Batch.__dataclass_fields__
             if (value := getattr(batch, name)) is not None
         }
         return replace(batch, **moved)

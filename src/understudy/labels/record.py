@@ -1,173 +1,225 @@
 """Ask a teacher once for every row and store what it says; go on where a killed run stopped."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+import json
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
-from understudy.contracts import Batch, Teacher
+from understudy.contracts import Teacher
 from understudy.errors import StoreError
-from understudy.folders import (
-    file_checksum,
-    make_folder,
-    remove_parts,
-    write_atomic,
-    write_json,
+from understudy.folders import canonical
+from understudy.labels.files import Header, read_tensor, to_pieces
+from understudy.labels.index import build_index
+from understudy.labels.manifest import (
+    INDEX,
+    MANIFEST,
+    Field,
+    Manifest,
+    Shard,
+    plan_of,
 )
-from understudy.labels.codec import DENSE, encode_dense, map_tensors
-from understudy.labels.store import MANIFEST, Manifest, Shard, read_manifest
+from understudy.labels.place import LocalPlace, Place, header_at
+from understudy.labels.portions import (
+    Keep,
+    OnBadRows,
+    Order,
+    Portions,
+    shard_name,
+    shard_pieces,
+)
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Who writes shards. The recorder calls it once, with those that are missing."""
+
+    def __call__(
+        self, numbers: list[int], *, order: Order, place: Place, done: Callable[[int], None]
+    ) -> None:
+        """Write these shards into the place, in any order, and tell of each."""
+
+
+class Serial:
+    """One shard after the other, in this process."""
+
+    def __init__(self, teacher: Teacher, portions: Portions) -> None:
+        """Ask `teacher` for the batches of `portions`."""
+        self._teacher, self._portions = teacher, portions
+
+    def __call__(
+        self, numbers: list[int], *, order: Order, place: Place, done: Callable[[int], None]
+    ) -> None:
+        """Write these shards."""
+        for number in numbers:
+            batches = self._portions.batches(number)
+            content = shard_pieces(number, order=order, teacher=self._teacher, batches=batches)
+            place.write(shard_name(number), content)
+            done(number)
 
 
 def record(
     *,
-    teacher: Teacher,
-    batches: Callable[[int], Iterable[Batch]],
-    needs: frozenset[str],
-    folder: Path,
+    engine: Engine,
+    rows: tuple[int, ...],
+    keep: Mapping[str, Keep],
+    place: Place,
     fingerprints: Mapping[str, str],
-    shard_rows: int,
+    made: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    on_bad_rows: OnBadRows = "error",
     on_rows: Callable[[int], None] = lambda _: None,
 ) -> Manifest:
-    """Write what `teacher` knows of every batch into a label store.
+    """Write what a teacher knows into a label store.
 
     Args:
-        teacher: asked once per batch.
-        batches: the batches from a row number on, always in the same order.
-        needs: the names of the knowledge to keep.
-        folder: the store; an unfinished one with the same fingerprints and needs goes on.
+        engine: who asks the teacher and writes the shards.
+        rows: how many rows each shard has.
+        keep: per field of the store, what of the teacher's knowledge and how.
+        place: the store; one with shards of the same plan goes on.
         fingerprints: what the labels are a function of.
-        shard_rows: rows per file, and what the last batch in it has more: a run that goes on
-            asks the teacher for the same batches, since another batch size can change last digits.
+        made: how they are made, where that may move last digits.
+        seed: of codecs that draw.
+        on_bad_rows: rows whose answer is not finite are an error, or left out.
         on_rows: called with the number of rows done, those of an earlier run included.
 
     Raises:
-        StoreError: no rows, rows without ids or in a random view, or an id that stands twice.
+        StoreError: no rows, rows without ids, an id that stands twice, or bad rows.
+        RunError: the disk is full, the place cannot be written, or somebody else is writing.
     """
-    make_folder(folder)
-    remove_parts(folder)
-    shards = _finished(folder, fingerprints, needs)
-    done = sum(shard.rows for shard in shards)
-    on_rows(done)
-    fields: dict[str, dict[str, Any]] = {}
-    for arrays in _cut(_answers(teacher, batches(done), needs), shard_rows):
-        fields = {
-            name: {"codec": DENSE, "shape": list(value.shape[1:])}
-            for name, value in arrays.items()
-            if name not in ("ids", "views")
-        }
-        shards.append(_write_shard(folder, len(shards), arrays))
-        _write_manifest(folder, fields, fingerprints, shards, complete=False)
-        done += shards[-1].rows
-        on_rows(done)
-    if not shards:
+    if not sum(rows):
         raise StoreError("there is no row to label: give the teacher at least one")
-    if not fields:
-        fields = {name: dict(entry) for name, entry in read_manifest(folder).fields.items()}
-    _check_ids(folder, shards)
-    _remove_others(folder, shards)
-    return _write_manifest(folder, fields, fingerprints, shards, complete=True)
+    with place.lock() if isinstance(place, LocalPlace) else nullcontext():
+        if isinstance(place, LocalPlace):
+            place.sweep()
+        fields = _with_constants(place, keep)
+        cut = {"rows": list(rows), "seed": seed, "on_bad_rows": on_bad_rows}
+        plan = plan_of(fields, fingerprints, made or {}, cut)
+        order = Order(keep=keep, plan=plan, seed=seed, on_bad_rows=on_bad_rows)
+        begun = Manifest(fields=fields, fingerprints=fingerprints, made=made or {}, plan=plan)
+        missing = _missing(place, plan, len(rows))
+        if missing:
+            _write_manifest(place, begun)
+        left = set(missing)
+        on_rows(_done(rows, left))
+
+        def done(number: int) -> None:
+            left.discard(number)
+            on_rows(_done(rows, left))
+
+        engine(missing, order=order, place=place, done=done)
+        return _finish(place, begun, len(rows))
 
 
-def _answers(
-    teacher: Teacher, batches: Iterable[Batch], needs: frozenset[str]
-) -> Iterator[dict[str, NDArray[Any]]]:
-    for batch in batches:
-        if batch.ids is None:
-            raise StoreError("labels are stored by example id, but these rows have none")
-        knowledge = teacher(batch)
-        if batch.views is not None and bool((batch.views != 0).any()):
-            raise StoreError(
-                "a store holds view 0 of each row, but got rows in another view: "
-                "random views need `labels: {use: live}`"
-            )
-        ids = batch.ids.cpu().numpy().astype(np.int64)
-        answer: dict[str, NDArray[Any]] = {"ids": ids, "views": np.zeros(len(batch), np.int64)}
-        for name in sorted(needs):
-            answer[name] = encode_dense(knowledge[name].float().cpu().numpy())
-        yield answer
+def _done(rows: tuple[int, ...], missing: set[int]) -> int:
+    return sum(count for number, count in enumerate(rows) if number not in missing)
 
 
-def _cut(
-    answers: Iterable[dict[str, NDArray[Any]]], rows: int
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """Join batches until they have `rows` rows or more; the last shard may have fewer."""
-    waiting: list[dict[str, NDArray[Any]]] = []
-    count = 0
-    for answer in answers:
-        waiting.append(answer)
-        count += len(answer["ids"])
-        if count >= rows:
-            yield _joined(waiting)
-            waiting, count = [], 0
-    if count:
-        yield _joined(waiting)
+def _with_constants(place: Place, keep: Mapping[str, Keep]) -> dict[str, Field]:
+    """The fields of the store, with what their codecs share written beside the shards."""
+    fields = {}
+    for name, kept in keep.items():
+        constants = None
+        if kept.codec.constants:
+            file = f"constants-{name}.safetensors"
+            place.write(file, to_pieces(dict(kept.codec.constants), {"field": name}))
+            constants = _entry(place, file, header_at(place, file), 0)
+        fields[name] = Field(
+            codec=kept.codec.kind, parameters=kept.codec.parameters, constants=constants
+        )
+    return fields
 
 
-def _joined(answers: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+def _missing(place: Place, plan: str, count: int) -> list[int]:
+    """The shards that are not there, not of this plan, or not whole."""
+    there = set(place.files())
+    return [n for n in range(count) if not _is_whole(place, shard_name(n), plan, there)]
 
 
-def _write_shard(folder: Path, number: int, arrays: dict[str, NDArray[Any]]) -> Shard:
-    name = f"shard-{number:05d}.safetensors"
-    path = folder / name
-    write_atomic(path, save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
-    return Shard(
-        file=name,
-        rows=len(arrays["ids"]),
-        bytes=path.stat().st_size,
-        sha256=file_checksum(path),
-    )
+def _is_whole(place: Place, file: str, plan: str, there: set[str]) -> bool:
+    if file not in there:
+        return False
+    try:
+        header = header_at(place, file)
+    except StoreError:
+        return False
+    if header.says.get("plan") != plan:
+        return False
+    return place.whole(file, header) if isinstance(place, LocalPlace) else True
 
 
-def _write_manifest(
-    folder: Path,
-    fields: Mapping[str, Mapping[str, Any]],
-    fingerprints: Mapping[str, str],
-    shards: list[Shard],
-    *,
-    complete: bool,
-) -> Manifest:
+def _finish(place: Place, begun: Manifest, count: int) -> Manifest:
+    """Index and manifest of shards that are all there; other files of a store go."""
+    headers = [header_at(place, shard_name(number)) for number in range(count)]
+    counts = [int(header.tensors["ids"]["shape"][0]) for header in headers]
+    if not sum(counts):
+        raise StoreError("no row is left: the teacher's answer was finite for none of them")
+    ids, views = (_joined(place, headers, name) for name in ("ids", "views"))
+    tensors, span = build_index(ids, views)
+    place.write(INDEX, to_pieces(tensors, {"first_view": span[0]}))
+    shards = [_entry(place, shard_name(n), header, counts[n]) for n, header in enumerate(headers)]
+    said = [header.says for header in headers]
+    known = {name for says in said for name in says["ragged"]}
+    fields = {
+        name: Field(
+            codec=field.codec,
+            parameters=field.parameters,
+            shape=_shape(name, said),
+            ragged=name in known,
+            constants=field.constants,
+        )
+        for name, field in begun.fields.items()
+    }
     manifest = Manifest(
-        fields=fields, fingerprints=fingerprints, shards=tuple(shards), complete=complete
+        fields=fields,
+        fingerprints=begun.fingerprints,
+        made=begun.made,
+        plan=begun.plan,
+        shards=tuple(shards),
+        views=span,
+        skipped=sum(len(says["skipped"]) for says in said),
+        index=_entry(place, INDEX, header_at(place, INDEX), 0),
+        complete=True,
     )
-    write_json(folder / MANIFEST, manifest.to_data())
+    _remove_others(place, manifest)
+    _write_manifest(place, manifest)
     return manifest
 
 
-def _check_ids(folder: Path, shards: list[Shard]) -> None:
-    every = np.concatenate([map_tensors(folder / shard.file)["ids"] for shard in shards])
-    ids, counts = np.unique(every, return_counts=True)
-    twice = ids[counts > 1]
-    if len(twice):
+def _joined(place: Place, headers: list[Header], name: str) -> NDArray[np.int64]:
+    """One tensor of all shards, end to end; nothing else of them is read."""
+    found = []
+    for number, header in enumerate(headers):
+        with place.open(shard_name(number)) as file:
+            found.append(read_tensor(file, header, name))
+    return np.concatenate(found)
+
+
+def _shape(name: str, said: list[Mapping[str, Any]]) -> tuple[int, ...]:
+    shapes = {canonical(says["shapes"][name]): says["shapes"][name] for says in said}
+    if len(shapes) > 1:
         raise StoreError(
-            f"an id stands for one row, but {len(twice)} ids came more than once (ids "
-            f"{', '.join(map(str, twice[:5]))}): give every row an id of its own"
+            f"a teacher's {name} must have one shape, but it has {' and '.join(sorted(shapes))}: "
+            "give sequences of different lengths as `Ragged`"
         )
+    (shape,) = shapes.values()
+    return tuple(shape)
 
 
-def _remove_others(folder: Path, shards: list[Shard]) -> None:
-    """Remove shards that an earlier store left in this folder."""
-    known = {shard.file for shard in shards}
-    for path in folder.glob("shard-*.safetensors"):
-        if path.name not in known:
-            path.unlink()
+def _entry(place: Place, file: str, header: Header, rows: int) -> Shard:
+    return Shard(file=file, rows=rows, bytes=place.size(file), sha256=header.sha256)
 
 
-def _finished(folder: Path, fingerprints: Mapping[str, str], needs: frozenset[str]) -> list[Shard]:
-    """The shards of an interrupted run that are whole, up to the first that is not."""
-    if not (folder / MANIFEST).is_file():
-        return []
-    manifest = read_manifest(folder)
-    same = dict(manifest.fingerprints) == dict(fingerprints) and set(manifest.fields) == needs
-    if not same:
-        return []
-    whole: list[Shard] = []
-    for shard in manifest.shards:
-        path = folder / shard.file
-        if not path.is_file() or file_checksum(path) != shard.sha256:
-            break
-        whole.append(shard)
-    return whole
+def _write_manifest(place: Place, manifest: Manifest) -> None:
+    place.write(MANIFEST, [(json.dumps(manifest.to_data(), indent=1) + "\n").encode()])
+
+
+def _remove_others(place: Place, manifest: Manifest) -> None:
+    """Remove what an earlier store left in this place."""
+    known = {shard.file for shard in manifest.shards} | {INDEX, MANIFEST}
+    known |= {f.constants.file for f in manifest.fields.values() if f.constants is not None}
+    for file in place.files():
+        if file.endswith(".safetensors") and file not in known:
+            place.remove(file)

@@ -5,9 +5,8 @@ for something else is an error that names both sides, never a silent use of stal
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,206 +14,168 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from understudy.contracts import Knowledge
+from understudy.contracts import Knowledge, Outcomes, Ragged, Told
 from understudy.errors import StoreError
-from understudy.folders import file_checksum, read_json
-from understudy.labels.codec import map_tensors
+from understudy.labels import codecs
+from understudy.labels.codecs.form import Codec, Parts
+from understudy.labels.files import Header, Tensors, map_tensors, open_header, verify
+from understudy.labels.index import Index
+from understudy.labels.layout import Places, expand, gather, group
+from understudy.labels.manifest import Field, Manifest, Shard, compare, read_manifest
 
-FORMAT, VERSION = "understudy-labels", 1
-MANIFEST = "manifest.json"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shard:
-    """One file of a store, as the manifest has it."""
-
-    file: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Manifest:
-    """What a store says of itself.
-
-    Attributes:
-        fields: per name of knowledge its `codec` and the `shape` of one row.
-        fingerprints: of teacher, data and whatever else the labels are a function of.
-        shards: in order of writing; `complete` only when all are there.
-    """
-
-    fields: Mapping[str, Mapping[str, Any]]
-    fingerprints: Mapping[str, str]
-    shards: tuple[Shard, ...]
-    complete: bool
-
-    def to_data(self) -> dict[str, Any]:
-        """Plain data, as it stands in `manifest.json`."""
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "complete": self.complete,
-            "temperature": 1,
-            "fields": {name: dict(entry) for name, entry in self.fields.items()},
-            "fingerprints": dict(self.fingerprints),
-            "rows": sum(shard.rows for shard in self.shards),
-            "shards": [
-                {"file": s.file, "rows": s.rows, "bytes": s.bytes, "sha256": s.sha256}
-                for s in self.shards
-            ],
-        }
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a store.
-
-    Raises:
-        StoreError: there is none, it is of another format, or of a version we do not know.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise StoreError(f"{folder} is no label store: it has no {MANIFEST}. Label again")
-    data = read_json(path)
-    found = data.get("format") if isinstance(data, dict) else data
-    if found != FORMAT:
-        raise StoreError(
-            f"{path} must say format {FORMAT!r}, but says {found!r}: name a label store"
-        )
-    if data.get("version") != VERSION:
-        raise StoreError(
-            f"{path} has version {data.get('version')}, but this Understudy reads version "
-            f"{VERSION}: upgrade Understudy, or label again"
-        )
-    try:
-        return Manifest(
-            fields=data["fields"],
-            fingerprints=data["fingerprints"],
-            shards=tuple(Shard(**shard) for shard in data["shards"]),
-            complete=data["complete"],
-        )
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{path} is not as it was written ({error}): label again") from error
+__all__ = ["LabelStore", "Manifest", "Shard", "read_manifest"]
 
 
 class LabelStore:
     """A finished store, read by id in any order.
 
-    Opening compares fingerprints and file sizes; a shard's checksum is verified when it is first
-    read, so that a flipped byte is found before it teaches anything.
+    Opening reads the manifest and nothing else. A shard's checksum is verified when it is first
+    read, so that a flipped byte is found before it teaches anything. Any number of processes may
+    read at once; one that is forked or sent to a worker maps the files for itself.
     """
 
     def __init__(self, folder: Path, *, expect: Mapping[str, str] | None = None) -> None:
         """Open a store.
 
         Raises:
-            StoreError: unfinished, damaged, or made for something else than `expect` says.
+            StoreError: unfinished, of another version, or made for something else than `expect`
+                says.
         """
         self.folder = folder
         self.manifest = read_manifest(folder)
         if not self.manifest.complete:
             raise StoreError(f"{folder} is not finished: run the same command again, it goes on")
-        _compare(folder, self.manifest.fingerprints, expect or {})
-        for shard in self.manifest.shards:
-            _check_size(folder, shard)
-        self._maps: dict[int, dict[str, NDArray[Any]]] = {}
-        self._index: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None = None
+        compare(str(folder), self.manifest.fingerprints, expect or {})
+        self._maps: dict[int, Tensors] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        # Maps and open codecs do not travel to another process; they are made there again.
+        return {"folder": self.folder, "manifest": self.manifest, "_maps": {}}
 
     @property
     def offers(self) -> frozenset[str]:
         """The names of the knowledge in it."""
         return frozenset(self.manifest.fields)
 
+    @property
+    def listed(self) -> frozenset[str]:
+        """The names that are told by some of their outcomes instead of in full."""
+        return frozenset(name for name, (codec, _) in self._codecs.items() if codec.listed)
+
+    @property
+    def views(self) -> range:
+        """The views of each row."""
+        first, count = self.manifest.views
+        return range(first, first + count)
+
     def __len__(self) -> int:
-        return sum(shard.rows for shard in self.manifest.shards)
+        return self.manifest.rows
+
+    def ids(self) -> NDArray[np.int64]:
+        """The ids that can be read in every view, sorted."""
+        return self._index.whole()
 
     def verify(self) -> None:
         """Read everything once and compare checksums.
 
         Raises:
-            StoreError: a shard is not what was written.
+            StoreError: something is not what was written.
         """
+        entries = [f.constants for f in self.manifest.fields.values() if f.constants is not None]
+        if self.manifest.index is not None:
+            entries.append(self.manifest.index)
+        for entry in entries:
+            self._checked(entry)
         for number in range(len(self.manifest.shards)):
             self._shard(number)
 
     def read(
         self, ids: Int64[Tensor, " batch"], views: Int64[Tensor, " batch"] | None = None
     ) -> Knowledge:
-        """The stored knowledge of these rows, `[batch, ...]` per field, in their order.
+        """The stored knowledge of these rows, in their order.
+
+        Args:
+            ids: which examples.
+            views: which view of each; None means the first that is stored.
+
+        Returns:
+            Per field `[batch, ...]` float32, `Outcomes` where its codec lists some only, or
+            `Ragged` where rows are sequences.
 
         Raises:
-            StoreError: a row was never labelled, or not in this view.
+            StoreError: a row was never labelled, or not in this view, or a file is damaged.
         """
         wanted = ids.numpy()
-        if views is not None and bool((views != 0).any()):
-            raise StoreError(
-                f"{self.folder} holds view 0 of each row, but another view was asked for: "
-                "random views need `labels: {use: live}`"
-            )
-        known, shards, rows = self._positions()
-        at = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
-        absent = wanted[known[at] != wanted] if len(known) else wanted
-        if len(absent):
-            raise StoreError(
-                f"{len(absent)} rows were never labelled in {self.folder} (ids "
-                f"{', '.join(map(str, absent[:5]))}): label again with these rows"
-            )
-        return Knowledge(
-            fields={n: self._gather(n, shards[at], rows[at]) for n in sorted(self.offers)}
+        rows = self._index.find(wanted, None if views is None else views.numpy())
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
+        places = group(shards, rows - self._starts[shards])
+        maps = {number: self._shard(number) for number, _, _ in places.groups}
+        for number, asked, at in places.groups:
+            if not np.array_equal(maps[number]["ids"][at], wanted[asked]):
+                raise StoreError(f"the index of {self.folder} is damaged: label again")
+        return Knowledge(fields={n: self._field(n, maps, places) for n in sorted(self.offers)})
+
+    def _field(self, name: str, maps: Mapping[int, Tensors], places: Places) -> Told:
+        entry = self.manifest.fields[name]
+        codec, names = self._codecs[name]
+        if not entry.ragged:
+            return codec.decode(gather(name, maps, places, names), shape=entry.shape)
+        places, lengths = expand(name, maps, places)
+        values: Tensor | Outcomes = codec.decode(
+            gather(name, maps, places, names), shape=entry.shape
         )
+        return Ragged(values=values, lengths=torch.from_numpy(lengths))
 
-    def _gather(self, name: str, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> Tensor:
-        shape = tuple(self.manifest.fields[name]["shape"])
-        result = np.empty((len(rows), *shape), dtype=np.float32)
-        for number in np.unique(shards):
-            here = shards == number
-            result[here] = self._shard(int(number))[name][rows[here]]
-        return torch.from_numpy(result)
+    @cached_property
+    def _index(self) -> Index:
+        if self.manifest.index is None:
+            raise StoreError(f"{self.folder} has no index: label again")
+        return Index.open(self.folder, self.manifest.index, first=self.manifest.views[0])
 
-    def _positions(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        if self._index is None:
-            ids = [self._shard(n)["ids"] for n in range(len(self.manifest.shards))]
-            every = np.concatenate([*ids, np.empty(0, np.int64)])
-            order = np.argsort(every, kind="stable")
-            shard = np.repeat(np.arange(len(ids)), [len(i) for i in ids])
-            row = np.concatenate([*(np.arange(len(i)) for i in ids), np.empty(0, np.int64)])
-            self._index = (every[order], shard[order].astype(np.int64), row[order].astype(np.int64))
-        return self._index
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """The first row of every shard."""
+        rows = np.array([shard.rows for shard in self.manifest.shards], np.int64)
+        return np.cumsum(rows) - rows
 
-    def _shard(self, number: int) -> dict[str, NDArray[Any]]:
+    @cached_property
+    def _codecs(self) -> dict[str, tuple[Codec, Parts]]:
+        """Per field its codec, and what its parts are called and typed."""
+        made: dict[str, tuple[Codec, Parts]] = {}
+        for name, entry in self.manifest.fields.items():
+            codec = codecs.make(entry.codec, entry.parameters, self._constants(entry))
+            made[name] = (codec, codec.encode(np.zeros((0, *entry.shape), np.float32)))
+        return made
+
+    def _constants(self, entry: Field) -> Tensors:
+        if entry.constants is None:
+            return {}
+        header = self._checked(entry.constants)
+        return map_tensors(self.folder / entry.constants.file, header)
+
+    def _shard(self, number: int) -> Tensors:
         if number not in self._maps:
-            shard = self.manifest.shards[number]
-            path = self.folder / shard.file
-            _check_size(self.folder, shard)
-            if file_checksum(path) != shard.sha256:
-                raise StoreError(
-                    f"{path} is damaged: its checksum is not the manifest's. Delete the folder "
-                    f"{self.folder} and run the same command again, only the labels are remade"
-                )
-            self._maps[number] = map_tensors(path)
+            entry = self.manifest.shards[number]
+            header = self._checked(entry)
+            self._maps[number] = map_tensors(self.folder / entry.file, header)
         return self._maps[number]
 
-
-def _check_size(folder: Path, shard: Shard) -> None:
-    path = folder / shard.file
-    size = path.stat().st_size if path.is_file() else None
-    if size == shard.bytes:
-        return
-    state = "is missing" if size is None else f"has {size} bytes instead of {shard.bytes}"
-    raise StoreError(
-        f"{path} {state}: delete the folder {folder} and run the same command again, "
-        "only the labels are remade"
-    )
-
-
-def _compare(folder: Path, found: Mapping[str, str], expect: Mapping[str, str]) -> None:
-    other = [
-        f"{name}: the store has {found.get(name, 'none')}, this run {expect[name]}"
-        for name in sorted(expect)
-        if found.get(name) != expect[name]
-    ]
-    if other:
-        raise StoreError(
-            f"{folder} was made for something else ({'; '.join(other)}): "
-            f"delete the folder {folder} to label again, or use what it was made with"
-        )
+    def _checked(self, entry: Shard) -> Header:
+        path = self.folder / entry.file
+        size = path.stat().st_size if path.is_file() else None
+        if size != entry.bytes:
+            state = "is missing" if size is None else f"has {size} bytes instead of {entry.bytes}"
+            raise StoreError(
+                f"{path} {state}: run the command that labels again, it remakes this file alone"
+            )
+        try:
+            header = open_header(path)
+            whole = header.sha256 == entry.sha256 and verify(path, header)
+        except StoreError:
+            whole = False
+        if not whole:
+            raise StoreError(
+                f"{path} is damaged: its checksum is not the manifest's. Delete this file and run "
+                "the command that labels again, only what is missing is remade"
+            )
+        return header

@@ -17,6 +17,7 @@ from understudy.losses.logits import (
     logit_mse,
     soft_target_kl,
 )
+from understudy.losses.sparse import outcome_kl, sampled_kl
 from understudy.losses.values import HardValue, SoftValue, hard_value, soft_value
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "hard_label",
     "hard_value",
     "logit_mse",
+    "outcome_kl",
+    "sampled_kl",
     "soft_target_kl",
     "soft_value",
 ]
@@ -45,6 +48,7 @@ CATALOGUE: Final[Mapping[str, Row]] = MappingProxyType(
             paper="smoothing: Szegedy et al. 2016, Rethinking the Inception Architecture, s. 7",
             usual_weight="1 alone; 0.1 to 0.5 beside soft_target",
             tasks=("classification",),
+            whole=None,
         ),
         "soft_target": Row(
             loss=SoftTargetKL,
@@ -55,6 +59,7 @@ CATALOGUE: Final[Mapping[str, Row]] = MappingProxyType(
             paper="Hinton et al. 2015, Distilling the Knowledge in a Neural Network, s. 2",
             usual_weight="0.9 beside 0.1 on hard_label, at temperature 4",
             tasks=("classification",),
+            whole=None,
         ),
         "logit_mse": Row(
             loss=LogitMSE,
@@ -65,6 +70,8 @@ CATALOGUE: Final[Mapping[str, Row]] = MappingProxyType(
             paper="Ba and Caruana 2014, Do Deep Nets Really Need to be Deep?, s. 2.2",
             usual_weight="0.1 to 1 beside hard_label",
             tasks=("classification",),
+            whole="it compares bare logits, class by class; listed outcomes are log probabilities, "
+            "which leave out most classes and the constant that a softmax cannot see",
         ),
         "hard_value": Row(
             loss=HardValue,
@@ -75,6 +82,7 @@ CATALOGUE: Final[Mapping[str, Row]] = MappingProxyType(
             paper="none: the ordinary squared error",
             usual_weight="1 alone; 0.5 beside soft_value",
             tasks=("regression",),
+            whole=None,
         ),
         "soft_value": Row(
             loss=SoftValue,
@@ -85,6 +93,7 @@ CATALOGUE: Final[Mapping[str, Row]] = MappingProxyType(
             paper="Bucila, Caruana and Niculescu-Mizil 2006, Model Compression",
             usual_weight="0.5 beside 0.5 on hard_value; 1 where rows have no label",
             tasks=("regression",),
+            whole="values are not a distribution: there are no outcomes to list",
         ),
     }
 )

@@ -19,6 +19,9 @@ class Row:
         paper: who, when, what and which section.
         usual_weight: the weight to start from, and beside what.
         tasks: the tasks that it makes sense for.
+        whole: why it needs the teacher's number for every class and cannot read a store that
+            lists only some outcomes; None where its class has a method `outcomes` that can, and
+            where it needs nothing of the teacher.
     """
 
     loss: type[nn.Module]
@@ -29,3 +32,4 @@ class Row:
     paper: str
     usual_weight: str
     tasks: tuple[str, ...]
+    whole: str | None

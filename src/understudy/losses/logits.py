@@ -4,14 +4,13 @@ Every function takes `[batch, classes]` and gives one value per row, in at least
 weights and the mean over rows are the objective's. The classes below them only hold constants.
 """
 
-import math
-
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from understudy.losses.shapes import paired, paired_with_labels
+from understudy.losses.sparse import check_temperature, outcome_kl, sampled_kl
 
 
 def soft_target_kl(
@@ -53,7 +52,7 @@ def soft_target_kl(
         >>> soft_target_kl(student, teacher, temperature=4.0)
         tensor([1.7751])
     """
-    _check_temperature(temperature)
+    check_temperature(temperature)
     own, goal = paired(student, teacher, name="teacher", columns=2)
     log_goal = F.log_softmax(goal / temperature, dim=-1)
     log_own = F.log_softmax(own / temperature, dim=-1)
@@ -138,7 +137,7 @@ class SoftTargetKL(nn.Module):
 
     def __init__(self, *, temperature: float = 4.0) -> None:
         super().__init__()
-        _check_temperature(temperature)
+        check_temperature(temperature)
         self.temperature = temperature
 
     def forward(
@@ -151,6 +150,48 @@ class SoftTargetKL(nn.Module):
         """One value per row, at `temperature` where one is given."""
         chosen = self.temperature if temperature is None else temperature
         return soft_target_kl(student, teacher, temperature=chosen)
+
+    def outcomes(
+        self,
+        student: Float[Tensor, " positions classes"],
+        *,
+        ids: Int64[Tensor, " positions k"],
+        log_mass: Float[Tensor, " positions k"],
+        rest: Float[Tensor, " positions"],
+        sampled: bool = False,
+        entropy: Float[Tensor, " positions"] | None = None,
+        temperature: float | None = None,
+    ) -> Float[Tensor, " positions"]:
+        """One value per position from a teacher that is stored as listed outcomes.
+
+        Args:
+            student: logits.
+            ids: which classes are listed, -1 for none.
+            log_mass: log of the mass of each at temperature 1, or of its weight where `sampled`.
+            rest: log of the mass that is not listed; not read where `sampled`.
+            sampled: whether the list was drawn (`sampled_kl`) or is exact (`outcome_kl`).
+            entropy: the teacher's, in nats, where `sampled`.
+            temperature: the module's own where None.
+
+        Raises:
+            ValueError: drawn labels at a temperature other than 1 or without their entropy, or
+                what the two functions refuse.
+        """
+        chosen = self.temperature if temperature is None else temperature
+        if not sampled:
+            return outcome_kl(student, ids, log_mass, rest, temperature=chosen)
+        if chosen != 1:
+            raise ValueError(
+                f"`temperature == 1` must hold for sampled labels, but got temperature={chosen}: "
+                "their weights are unbiased for the teacher's distribution at temperature 1 only; "
+                "set `temperature: 1`, or store the largest outcomes instead of sampled ones"
+            )
+        if entropy is None:
+            raise ValueError(
+                "`entropy` must be there for sampled labels, but got entropy=None: give the "
+                "teacher's entropy that is stored beside them, in nats"
+            )
+        return sampled_kl(student, ids, log_mass, entropy)
 
     def extra_repr(self) -> str:
         """The temperature, for printing."""
@@ -190,14 +231,6 @@ class HardLabel(nn.Module):
     def extra_repr(self) -> str:
         """The label smoothing, for printing."""
         return f"label_smoothing={self.label_smoothing}"
-
-
-def _check_temperature(temperature: float) -> None:
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(
-            f"`temperature > 0` must hold, but got {temperature=}: usual is 1 to 10, 4 where "
-            "nothing is known"
-        )
 
 
 def _check_smoothing(label_smoothing: float) -> None:

@@ -1,6 +1,6 @@
 """Stages `student` and `distil`: fresh students, then every arm of every seed."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from understudy.folders import read_json, write_json
 from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_weights, save_weights, weights_fingerprint
 from understudy.objective import Objective, control_objective
-from understudy.pipeline.labelling import label
+from understudy.pipeline.labelling import Labelled, label, live, stored_views, view_seed
 from understudy.pipeline.prepare import signatures
 from understudy.pipeline.teach import Loaded, joint, validation_loader
 from understudy.pipeline.work import Work, threads_for, validator
@@ -112,13 +112,13 @@ def fresh_student(work: Work, seed: int) -> Student:
 
 def distil(work: Work, loaded: Loaded) -> tuple[list[Trained], float]:
     """Do the stage `distil` for every seed and arm; the arms, and the teacher pass's seconds."""
-    teacher, seconds = label(work, loaded, needed(work, loaded))
+    labelled = label(work, loaded, needed(work, loaded))
     arms: list[Trained] = []
     for seed in work.recipe.seed_list:
-        arms.append(_arm(work, "student", seed, teacher, loaded))
+        arms.append(_arm(work, "student", seed, labelled, loaded))
         if work.recipe.has_control:
-            arms.append(_arm(work, "control", seed, None, loaded))
-    return arms, seconds
+            arms.append(_arm(work, "control", seed, labelled, loaded))
+    return arms, labelled.seconds
 
 
 def needed(work: Work, loaded: Loaded) -> frozenset[str]:
@@ -130,9 +130,7 @@ def needed(work: Work, loaded: Loaded) -> frozenset[str]:
     return needs
 
 
-def _arm(
-    work: Work, arm: Arm, seed: int, teacher: Callable[[], Teacher] | None, loaded: Loaded
-) -> Trained:
+def _arm(work: Work, arm: Arm, seed: int, labelled: Labelled, loaded: Loaded) -> Trained:
     phases = work.recipe.phases
     start = read_json(work.folder / "student" / "stage.json")["summary"]["start"][str(seed)]
     depends: dict[str, Any] = {
@@ -143,14 +141,24 @@ def _arm(
         "views": [view.model_dump(mode="json") for view in work.recipe.data.views],
         "phases": [_what_counts(work, phase, arm) for phase in phases],
     }
+    teacher = labelled.teacher if arm == "student" else None
     if teacher is not None:
         depends["teacher"] = loaded.summary["fingerprint"]
+        if not live(work):
+            codec = work.recipe.labels.codec.model_dump(mode="json")
+            depends["labels"] = {"codec": codec, "made": dict(labelled.made)}
+    if stored_views(work) is not None:
+        depends["stored_views"] = stored_views(work)
+    if labelled.left_out:
+        depends["left_out"] = list(labelled.left_out)
     name = f"distil/{arm}-{seed}"
     together = any(joint(p.training, work.crew) for p in phases if p.training is not None)
     summary = work.stage(
         name,
         depends,
-        lambda folder: _train(work, arm, seed, teacher() if teacher else None, folder),
+        lambda folder: _train(
+            work, arm, seed, teacher() if teacher else None, labelled.left_out, folder
+        ),
         together=together,
     )
     return Trained(arm=arm, seed=seed, folder=work.folder / name, summary=summary)
@@ -172,7 +180,12 @@ def _what_counts(work: Work, phase: Phase, arm: Arm) -> dict[str, Any]:
 
 
 def _train(
-    work: Work, arm: Arm, seed: int, teacher: Teacher | None, folder: Path
+    work: Work,
+    arm: Arm,
+    seed: int,
+    teacher: Teacher | None,
+    left_out: Sequence[int],
+    folder: Path,
 ) -> dict[str, Any]:
     student = fresh_student(work, seed).module
     points: list[dict[str, Any]] = []
@@ -185,7 +198,7 @@ def _train(
         elif work.crew.leads:
             where.mkdir(parents=True, exist_ok=True)
         if not work.crew.agree(done.is_file()):
-            result = _phase(work, arm, seed, teacher, student, phase, where)
+            result = _phase(work, arm, seed, teacher, left_out, student, phase, where)
             if work.crew.leads:
                 save_weights(student, where / "weights.safetensors")
                 write_json(done, result)
@@ -214,6 +227,7 @@ def _phase(
     arm: Arm,
     seed: int,
     teacher: Teacher | None,
+    left_out: Sequence[int],
     student: nn.Module,
     phase: Phase,
     folder: Path,
@@ -223,9 +237,12 @@ def _phase(
     material = work.material
     terms = build.terms(phase.objective, work.place)
     positions = material.splits.train
+    # A row that the teacher could not answer is left out for the control too.
+    positions = positions[~np.isin(material.rows.ids[positions], left_out)]
     if arm == "student":
         offers = teacher.offers if teacher is not None else frozenset()
-        objective = Objective(terms, task=material.task, offers=offers)
+        listed: frozenset[str] = getattr(teacher, "listed", frozenset())
+        objective = Objective(terms, task=material.task, offers=offers, listed=listed)
         if not objective.needs:
             teacher = None
     else:
@@ -237,7 +254,8 @@ def _phase(
         ids=material.ids,
         positions=taught,
         batch_size=training.batch_size,
-        views=build.views(work.recipe.data.views, seed=seed),
+        views=build.views(work.recipe.data.views, work.place, seed=view_seed(work, seed)),
+        cycle=stored_views(work),
         seed=seed,
         length=len(positions),
         rank=work.crew.rank if joint(training, work.crew) else 0,

@@ -289,7 +289,8 @@ def _answers(
             raise DataError("test batches must have labels")
         keep = task.labelled(batch.labels)
         labels.append(batch.labels[keep].numpy())
-        parts.setdefault(("teacher", 0), []).append(teacher(batch)[task.output][keep].numpy())
+        said = teacher(batch).tensor(task.output)
+        parts.setdefault(("teacher", 0), []).append(said[keep].numpy())
         for arm, modules in arms.items():
             for seed, module in modules.items():
                 with torch.inference_mode():

@@ -24,7 +24,8 @@ from understudy.folders import read_json, write_atomic, write_json
 from understudy.models.deployable import Deployable
 from understudy.pipeline.deploy import STUDENT, STUDENT_INT8
 from understudy.pipeline.distil import Trained, predict, trained_module
-from understudy.pipeline.teach import Loaded, own_preprocess
+from understudy.pipeline.members import own_preprocess
+from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
 
 Array = NDArray[Any]
@@ -113,7 +114,7 @@ def _teacher_answers(work: Work, loaded: Loaded, positions: NDArray[np.int64]) -
     for start in range(0, len(positions), size):
         index = positions[start : start + size]
         knowledge = loaded.teacher(Batch(inputs=inputs[index], ids=ids[index]))
-        found.append(knowledge[work.material.task.output].float().cpu().numpy())
+        found.append(knowledge.tensor(work.material.task.output).float().cpu().numpy())
     return np.concatenate(found)
 
 
@@ -166,12 +167,14 @@ def _costs(
         files["teacher"] = work.place.resolve(onnx_teacher)
     rows = work.material.rows.inputs[work.material.splits.train[:32]]
     fed = dict.fromkeys(files, rows)
-    preprocess = own_preprocess(work)
+    preprocess = own_preprocess(work, work.recipe.teacher)
     if onnx_teacher is not None and preprocess is not None:
         fed["teacher"] = preprocess(torch.from_numpy(np.array(rows))).numpy()
     found = {name: _cost(work, files[name], modules[name], fed[name]) for name in files}
     if onnx_teacher is not None:
         found["teacher"]["parameters"] = stored_parameters(files["teacher"])
+    elif work.recipe.teacher.ensemble:
+        found["teacher"]["parameters"] = loaded.summary["parameters"]
     return found
 
 

@@ -1,87 +1,282 @@
-"""Stage `labels`: ask the teacher once per row, and store what it says."""
+"""Stage `labels`: ask the teacher once per row and view, and store what it says."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from understudy.contracts import Batch, Teacher
+from understudy import build
+from understudy.contracts import Batch, Silent, Teacher
 from understudy.data.loaders import MemoryLoader
-from understudy.labels.record import record
-from understudy.labels.store import MANIFEST, LabelStore, read_manifest
+from understudy.data.prefetch import Ahead
+from understudy.folders import fingerprint
+from understudy.labels.manifest import MANIFEST, compare, read_manifest
+from understudy.labels.place import LocalPlace
+from understudy.labels.portions import Keep, Portions, cut
+from understudy.labels.record import Engine, Serial, record
+from understudy.labels.store import LabelStore
+from understudy.pipeline.crew import Crew
+from understudy.pipeline.passing import Way, as_begun, choose_way, on
+from understudy.pipeline.prepare import load, signatures
 from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
+from understudy.recipe import Entry, loads, to_yaml
 from understudy.teachers.cached import CachedTeacher
 from understudy.teachers.checked import CheckedTeacher
 
 
-def live(work: Work) -> bool:
-    """Whether the teacher is asked at every step: random views, or the recipe says so."""
-    return bool(work.recipe.data.views) or work.recipe.labels.use == "live"
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labelled:
+    """What the stage came to.
 
-
-def label(
-    work: Work, loaded: Loaded, needs: frozenset[str]
-) -> tuple[Callable[[], Teacher] | None, float]:
-    """Do the stage `labels` where one is needed.
-
-    Returns:
-        What gives the student's teacher when it is needed (None: no term needs one), and the
-        seconds of the teacher pass.
+    Attributes:
+        teacher: gives the student's teacher when it is needed; None where no term needs one.
+        seconds: of the teacher pass.
+        made: how the labels were made, where that may move last digits.
+        left_out: ids that the store does not hold, since the teacher's answer was not finite.
     """
+
+    teacher: Callable[[], Teacher] | None = None
+    seconds: float = 0.0
+    made: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[int, ...] = ()
+
+
+def live(work: Work) -> bool:
+    """Whether the teacher is asked at every step: as told, or for views that nobody counted."""
+    options = work.recipe.labels
+    return options.use == "live" or (bool(work.recipe.data.views) and options.views is None)
+
+
+def stored_views(work: Work) -> int | None:
+    """How many views of each row are stored; None where rows are stored as they are."""
+    return work.recipe.labels.views if work.recipe.data.views and not live(work) else None
+
+
+def view_seed(work: Work, seed: int) -> int:
+    """What the views of an arm are drawn from: stored ones are the same for every seed."""
+    return work.recipe.data.seed if stored_views(work) is not None else seed
+
+
+def label(work: Work, loaded: Loaded, needs: frozenset[str]) -> Labelled:
+    """Do the stage `labels` where one is needed."""
     if not needs:
-        return None, 0.0
+        return Labelled()
     if live(work):
-        return lambda: CheckedTeacher(loaded.teacher), 0.0
-    marks = {
-        "teacher": str(loaded.summary["fingerprint"]),
-        "data": work.data_mark,
-        "views": "none",
-    }
-    if (work.folder / "labels" / MANIFEST).is_file():
-        read_manifest(work.folder / "labels")  # one of another version is never replaced unasked
-    depends = marks | {"needs": sorted(needs), "shard_rows": work.recipe.labels.shard_rows}
-    summary = work.stage(
-        "labels", depends, lambda folder: _record(work, loaded, needs, marks, folder)
-    )
+        return Labelled(teacher=lambda: CheckedTeacher(loaded.teacher))
+    marks = fingerprints(work, loaded)
+    options = work.recipe.labels
+    if options.store is not None:
+        folder, summary = _outside(work, needs, marks)
+    else:
+        folder = work.folder / "labels"
+        if (folder / MANIFEST).is_file():
+            read_manifest(folder)  # one of another version is never replaced unasked
+        depends = marks | {
+            "needs": sorted(needs),
+            "labels": options.model_dump(mode="json", exclude={"engine", "workers", "memory_gb"}),
+        }
+        summary = work.stage("labels", depends, lambda built: _record(work, needs, marks, built))
+    if summary["left_out"]:
+        work.notes.append(
+            f"{len(summary['left_out'])} training rows were left out because the teacher's answer "
+            "to them was not finite"
+        )
 
     @cache
     def cached() -> Teacher:
-        store = LabelStore(work.folder / "labels", expect=marks)
+        store = LabelStore(folder, expect=marks)
         store.verify()
         return CachedTeacher(store)
 
-    return cached, summary["seconds"]
+    return Labelled(
+        teacher=cached,
+        seconds=summary["seconds"],
+        made=summary["made"],
+        left_out=tuple(summary["left_out"]),
+    )
+
+
+def fingerprints(work: Work, loaded: Loaded) -> dict[str, str]:
+    """What the labels of this run are a function of."""
+    count = stored_views(work)
+    views: Any = "none"
+    if count is not None:
+        code = [
+            signatures(entry, work.place)
+            for entry in work.recipe.data.views
+            if entry.kind == "custom"
+        ]
+        entries = [entry.model_dump(mode="json") for entry in work.recipe.data.views]
+        views = fingerprint([entries, code, work.recipe.data.seed, count])
+    return {
+        "teacher": str(loaded.summary["fingerprint"]),
+        "data": work.data_mark,
+        "preprocess": fingerprint(work.facts["preprocess"]),
+        "views": views,
+        "tokenizer": "none",
+    }
+
+
+def _outside(
+    work: Work, needs: frozenset[str], marks: Mapping[str, str]
+) -> tuple[Path, dict[str, Any]]:
+    """A store outside the run: used as it is where it fits, made or gone on with where it is not.
+
+    Raises:
+        StoreError: it was made for something else; it is never replaced.
+    """
+    folder = work.place.resolve(str(work.recipe.labels.store))
+    seconds = 0.0
+    if work.crew.leads:
+        found = read_manifest(folder) if (folder / MANIFEST).is_file() else None
+        if found is not None:
+            compare(str(folder), found.fingerprints, marks)
+        if found is None or not found.complete or not needs <= set(found.fields):
+            seconds = _record(work, needs, marks, folder)["seconds"]
+    work.crew.wait()
+    return folder, _summary(work, LabelStore(folder, expect=marks), seconds)
 
 
 def _record(
-    work: Work, loaded: Loaded, needs: frozenset[str], marks: dict[str, str], folder: Path
+    work: Work, needs: frozenset[str], marks: Mapping[str, str], folder: Path
 ) -> dict[str, Any]:
-    material, options = work.material, work.recipe.labels
-    positions = np.sort(material.splits.train)
-
-    def batches(start: int) -> Iterable[Batch]:
-        return MemoryLoader(
-            inputs=material.inputs,
-            labels=None,
-            ids=material.ids,
-            positions=positions[start:],
-            batch_size=options.batch_size,
-        )
-
+    count = len(work.material.splits.train) * (stored_views(work) or 1)
+    way = choose_way(work, count, _begun(folder, marks))
+    portions = cut_rows(work, way)
+    engine = engine_for(work, way, portions)
     started = time.monotonic()
-    with work.progress.track("teacher: labelling", len(positions), "rows") as tracker:
-        manifest = record(
-            teacher=CheckedTeacher(loaded.teacher),
-            batches=batches,
-            needs=needs,
-            folder=folder,
+    with work.progress.track("teacher: labelling", sum(portions.rows), "rows") as tracker:
+        record(
+            engine=engine,
+            rows=portions.rows,
+            keep=keeps(work, needs),
+            place=LocalPlace(folder),
             fingerprints=marks,
-            shard_rows=options.shard_rows,
+            made=way.made,
+            seed=work.recipe.data.seed,
+            on_bad_rows=work.recipe.labels.on_bad_rows,
             on_rows=tracker,
         )
-    rows = sum(shard.rows for shard in manifest.shards)
-    return {"rows": rows, "seconds": time.monotonic() - started}
+    return _summary(work, LabelStore(folder), time.monotonic() - started)
+
+
+def engine_for(work: Work, way: Way, portions: Portions) -> Engine:
+    """Who asks the teacher: this process, or workers that load run and teacher for themselves."""
+    options = work.recipe.labels
+    if options.engine == "serial":
+        return Serial(CheckedTeacher(way.teacher, finite=False), portions)
+    from understudy.labels.ray_engine import RayEngine
+
+    make = Worker(
+        recipe=to_yaml(work.recipe),
+        place=work.place.folder.absolute(),
+        run=work.folder.absolute(),
+        made=way.made,
+    )
+    gpus = 1 if way.device == "cuda" else 0
+    return RayEngine(make, workers=options.workers, gpus=gpus)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Worker:
+    """What a worker in another process builds teacher and rows from: files that all can read."""
+
+    recipe: str
+    place: Path
+    run: Path
+    made: Mapping[str, Any]
+
+    def __call__(self) -> tuple[Teacher, Portions]:
+        """The teacher in its backends, and the rows cut as everywhere."""
+        recipe, place = loads(self.recipe, folder=self.place)
+        work = Work(
+            recipe=recipe,
+            place=place,
+            folder=self.run,
+            progress=Silent(),
+            crew=Crew(),
+            load=load,
+        )
+        way = as_begun(work, self.made)
+        return CheckedTeacher(way.teacher, finite=False), cut_rows(work, way)
+
+
+def _begun(folder: Path, marks: Mapping[str, str]) -> Mapping[str, Any]:
+    """How an unfinished store of the same labels was begun: whoever goes on does as it did."""
+    if not (folder / MANIFEST).is_file():
+        return {}
+    manifest = read_manifest(folder)
+    return manifest.made if dict(manifest.fingerprints) == dict(marks) else {}
+
+
+def _summary(work: Work, store: LabelStore, seconds: float) -> dict[str, Any]:
+    left_out: list[int] = []
+    if store.manifest.skipped:
+        there = store.ids()
+        ids = work.material.rows.ids[np.sort(work.material.splits.train)]
+        left_out = ids[~np.isin(ids, there)].tolist()
+    return {
+        "rows": len(store),
+        "bytes": store.manifest.bytes,
+        "made": dict(store.manifest.made),
+        "seconds": seconds,
+        "left_out": left_out,
+    }
+
+
+def keeps(work: Work, needs: frozenset[str]) -> dict[str, Keep]:
+    """What of the teacher's knowledge is stored, and how: its answer as told, the rest whole."""
+    whole = build.codec(Entry(kind="dense"))
+    own = build.codec(work.recipe.labels.codec)
+    own.check((work.task.width,))
+    return {
+        name: Keep(codec=own if name == work.task.output else whole, reads=name)
+        for name in sorted(needs)
+    }
+
+
+def cut_rows(work: Work, way: Way) -> Portions:
+    """The training rows in all their stored views, view by view, cut into shards."""
+    material, count, batch_size = work.material, stored_views(work), way.batch_size
+    positions = np.sort(material.splits.train)
+    loader = MemoryLoader(
+        inputs=material.inputs,
+        labels=None,
+        ids=material.ids,
+        positions=positions,
+        batch_size=batch_size,
+        views=build.views(work.recipe.data.views, work.place, seed=view_seed(work, 0))
+        if count is not None
+        else None,
+    )
+
+    def batches(start: int, stop: int) -> Iterable[Batch]:
+        rows = range(start, stop, batch_size)
+        found = _batches(loader, positions, rows, stop, count)
+        return Ahead(on(batch, way.device) for batch in found)
+
+    return cut(
+        batches,
+        rows=len(positions) * (count or 1),
+        batch_size=batch_size,
+        shard_rows=work.recipe.labels.shard_rows,
+    )
+
+
+def _batches(
+    loader: MemoryLoader,
+    positions: NDArray[np.int64],
+    starts: range,
+    stop: int,
+    views: int | None,
+) -> Iterator[Batch]:
+    for start in starts:
+        rows = np.arange(start, min(start + starts.step, stop))
+        shown = None if views is None else 1 + rows // len(positions)
+        yield loader.batch(positions[rows % len(positions)], shown)

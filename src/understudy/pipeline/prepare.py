@@ -14,6 +14,8 @@ from understudy.data.checks import check_rows
 from understudy.data.preprocess import Preprocess, fit_preprocess
 from understudy.data.rows import Rows
 from understudy.data.splits import Splits, split
+from understudy.data.views import FOR_TABLES
+from understudy.data.wording import quoted
 from understudy.errors import DataError
 from understudy.folders import file_checksum, fingerprint, read_json, write_json
 from understudy.pipeline.work import FACTS, Material, Work, task_from
@@ -32,13 +34,28 @@ def prepare(work: Work) -> dict[str, Any]:
         "files": signatures(work.recipe.data.source, work.place),
     }
     summary: dict[str, Any] = work.stage("data", depends, lambda folder: _write(work, folder))
-    if work.recipe.data.views and work.facts["preprocess"]["form"] != "image":
-        raise DataError(
-            f"`data.views` ({', '.join(v.kind for v in work.recipe.data.views)}) are for images, "
-            "but these rows are a table: remove them"
-        )
+    _fitting_views(work)
     work.notes.extend(summary["notes"])
     return summary
+
+
+def _fitting_views(work: Work) -> None:
+    """Refuse views that these rows cannot have."""
+    kinds = [view.kind for view in work.recipe.data.views]
+    if work.facts["preprocess"]["form"] == "image":
+        return
+    for_images = [kind for kind in kinds if kind not in FOR_TABLES]
+    if for_images:
+        raise DataError(
+            f"`data.views` ({', '.join(for_images)}) are for images, but these rows are a table: "
+            "remove them"
+        )
+    coded = [c["name"] for c in work.facts["columns"] if c["categories"] is not None]
+    if "mixup" in kinds and coded:
+        raise DataError(
+            "`mixup` takes the mean of numbers, but these columns hold categories: "
+            f"{quoted(coded)}. Remove it from `data.views`, or leave the columns out"
+        )
 
 
 def signatures(entry: Entry, place: Source) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from understudy.pipeline.crew import Crew, muster
 from understudy.pipeline.deploy import STUDENT, STUDENT_INT8, export
 from understudy.pipeline.distil import Trained, build_students, distil, needed
 from understudy.pipeline.judge import evaluate
-from understudy.pipeline.labelling import label
+from understudy.pipeline.labelling import label, live
 from understudy.pipeline.pictures import pictures
 from understudy.pipeline.prepare import load, prepare
 from understudy.pipeline.teach import Loaded, teach
@@ -97,8 +97,13 @@ def _run(work: Work, name: str, until: Until) -> RunRecord:
     build_students(work)
     loaded = teach(work)
     if until == "labels":
-        if work.recipe.data.views:
-            work.progress.say("labels: the views are random, so the teacher is asked in training")
+        if live(work):
+            work.progress.say(
+                "labels: the teacher is asked in training, at every step; set `labels.views: 4` to "
+                "store four views of each row"
+                if work.recipe.labels.use != "live"
+                else "labels: `use: live`, so the teacher is asked in training"
+            )
         label(work, loaded, needed(work, loaded))
         return empty
     arms, pass_seconds = distil(work, loaded)

@@ -1,19 +1,15 @@
 """Stage `teacher`: come by the model that knows, loaded or trained."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from understudy import build
 from understudy.contracts import Teacher
 from understudy.data.loaders import MemoryLoader
-from understudy.data.preprocess import Preprocess, fit_preprocess
-from understudy.deployed import Deployed
 from understudy.engine import CHECKPOINT, fit
 from understudy.errors import ModelError, UnderstudyError
 from understudy.evaluate.cost import parameters
@@ -21,21 +17,27 @@ from understudy.folders import file_checksum, fingerprint
 from understudy.models.deployable import Deployable
 from understudy.models.weights import (
     load_into,
-    read_rescale,
     read_weights,
     save_weights,
     weights_fingerprint,
 )
 from understudy.objective import control_objective
 from understudy.pipeline.crew import Crew, wanted_devices
+from understudy.pipeline.members import (
+    Section,
+    load_member,
+    load_teacher,
+    member_module,
+    weights_name,
+)
 from understudy.pipeline.prepare import signatures
 from understudy.pipeline.work import Work, threads_for, validator
-from understudy.recipe import Training
+from understudy.recipe import MemberSection, Training
 from understudy.teachers.checked import CheckedTeacher
-from understudy.teachers.predictor import PredictorTeacher
+from understudy.teachers.ensemble import EnsembleTeacher
 from understudy.teachers.torch_module import TorchTeacher
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS = weights_name(0)
 
 
 class Loaded:
@@ -53,7 +55,7 @@ class Loaded:
         self._work = work
 
     @cached_property
-    def _parts(self) -> tuple[Teacher, Deployable | None]:
+    def _parts(self) -> tuple[Teacher, list[Deployable | None]]:
         return load_teacher(self._work)
 
     @property
@@ -64,6 +66,12 @@ class Loaded:
     @property
     def module(self) -> Deployable | None:
         """The PyTorch module behind it, where there is one: it can be exported then."""
+        modules = self._parts[1]
+        return modules[0] if len(modules) == 1 else None
+
+    @property
+    def modules(self) -> list[Deployable | None]:
+        """The module of every member of an ensemble, None where a member has none."""
         return self._parts[1]
 
 
@@ -77,14 +85,8 @@ def teach(work: Work) -> Loaded:
     }
     if section.training is not None:
         depends["views"] = [view.model_dump(mode="json") for view in work.recipe.data.views]
-    for name in ("weights", "onnx"):
-        value = getattr(section, name)
-        if value is not None:
-            depends[name] = file_checksum(work.place.resolve(value))
-    for name in ("model", "predictor"):
-        entry = getattr(section, name)
-        if entry is not None and entry.kind == "custom":
-            depends[f"{name} code"] = signatures(entry, work.place)
+    for number, member in enumerate(section.members):
+        depends |= _beyond(member, work, f"{number} " if section.ensemble else "")
     summary = work.stage(
         "teacher",
         depends,
@@ -92,6 +94,20 @@ def teach(work: Work) -> Loaded:
         together=section.training is not None and joint(section.training, work.crew),
     )
     return Loaded(work, summary)
+
+
+def _beyond(section: Section, work: Work, which: str) -> dict[str, Any]:
+    """What a member is a function of beyond its words in the recipe: files, and its own code."""
+    depends: dict[str, Any] = {}
+    for name in ("weights", "onnx"):
+        value = getattr(section, name)
+        if value is not None:
+            depends[which + name] = file_checksum(work.place.resolve(value))
+    for name in ("model", "predictor"):
+        entry = getattr(section, name)
+        if entry is not None and entry.kind == "custom":
+            depends[f"{which}{name} code"] = signatures(entry, work.place)
+    return depends
 
 
 def joint(training: Training, crew: Crew) -> bool:
@@ -102,11 +118,13 @@ def joint(training: Training, crew: Crew) -> bool:
 def _teacher(work: Work, folder: Path, mark: str) -> dict[str, Any]:
     section, material = work.recipe.teacher, work.material
     seconds = 0.0
+    if section.ensemble:
+        return _ensemble(work, section.ensemble, folder, mark)
     if section.model is None:
-        _try(load_teacher(work)[0], work)
+        _try(load_member(work, section, folder / WEIGHTS)[0], work)
         kind = "onnx" if section.onnx else "predictor"
         return {"kind": kind, "fingerprint": mark, "parameters": None, "seconds": 0.0}
-    module = _module(work)
+    module = member_module(work, section)
     if section.training is not None:
         seconds = _train(work, module, section.training, folder)
     elif section.weights is not None:
@@ -122,6 +140,34 @@ def _teacher(work: Work, folder: Path, mark: str) -> dict[str, Any]:
         "fingerprint": fingerprint([mark, weights_fingerprint(module)]),
         "parameters": parameters(module),
         "seconds": seconds,
+    }
+
+
+def _ensemble(
+    work: Work, members: Sequence[MemberSection], folder: Path, mark: str
+) -> dict[str, Any]:
+    """Load every member, keep its weights, and try all of them together."""
+    marks, teachers, counts = [mark], [], []
+    for number, section in enumerate(members):
+        if section.model is not None:
+            module = member_module(work, section)
+            if section.weights is not None:
+                path = work.place.resolve(section.weights)
+                load_into(module.network, read_weights(path), source=str(path))
+            if work.crew.leads:
+                name = weights_name(number)
+                save_weights(module.network, folder / name, rescale=module.rescale)
+            marks.append(weights_fingerprint(module))
+            counts.append(parameters(module))
+        if work.crew.leads:
+            teachers.append(load_member(work, section, folder / weights_name(number))[0])
+    if work.crew.leads:
+        _try(EnsembleTeacher(teachers), work)
+    return {
+        "kind": "ensemble",
+        "fingerprint": fingerprint(marks),
+        "parameters": sum(counts) if len(counts) == len(members) else None,
+        "seconds": 0.0,
     }
 
 
@@ -150,39 +196,6 @@ def _try(teacher: Teacher, work: Work) -> None:
         ) from error
 
 
-def _module(work: Work) -> Deployable:
-    section, material = work.recipe.teacher, work.material
-    if section.model is None:
-        raise ModelError("this teacher has no PyTorch module")
-    make = build.network(section.model, material.facts, work.place, where="the teacher's model")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(work.recipe.data.seed)
-        module = material.deployable(make(), scaled=section.training is not None)
-    if section.weights is not None:
-        rescale = read_rescale(work.place.resolve(section.weights))
-        module.rescale = rescale or module.rescale
-    own = own_preprocess(work)
-    if own is not None:
-        module.preprocess = own
-    return module.eval()
-
-
-def own_preprocess(work: Work) -> nn.Module | None:
-    """How the teacher wants its rows, where the recipe says that it differs from the student."""
-    chosen = work.recipe.teacher.preprocess
-    if chosen is None:
-        return None
-    material = work.material
-    fitted: Preprocess = fit_preprocess(
-        material.rows,
-        material.splits.train,
-        scale=chosen.scale,
-        mean=None if chosen.mean is None else list(chosen.mean),
-        std=None if chosen.std is None else list(chosen.std),
-    )
-    return fitted
-
-
 def _train(work: Work, module: Deployable, training: Training, folder: Path) -> float:
     material = work.material
     positions = material.splits.train
@@ -193,7 +206,7 @@ def _train(work: Work, module: Deployable, training: Training, folder: Path) -> 
         ids=material.ids,
         positions=positions[seen],
         batch_size=training.batch_size,
-        views=build.views(work.recipe.data.views, seed=work.recipe.data.seed),
+        views=build.views(work.recipe.data.views, work.place, seed=work.recipe.data.seed),
         seed=work.recipe.data.seed,
         rank=work.crew.rank if joint(training, work.crew) else 0,
         ranks=work.crew.size if joint(training, work.crew) else 1,
@@ -235,33 +248,3 @@ def validation_loader(work: Work) -> MemoryLoader | None:
         positions=positions[seen],
         batch_size=work.recipe.evaluate.batch_size,
     )
-
-
-def load_teacher(work: Work) -> tuple[Teacher, Deployable | None]:
-    """The teacher of the finished stage, and its module where it has one."""
-    section, material = work.recipe.teacher, work.material
-    output, width = material.task.output, material.task.width
-    if section.model is not None:
-        module = _module(work)
-        path = work.folder / "teacher" / WEIGHTS
-        load_into(module.network, read_weights(path), source=str(path))
-        return TorchTeacher(module, output=output), module.eval()
-    answers = section.answers
-    if section.onnx is not None:
-        session = Deployed.open(work.place.resolve(section.onnx))
-        preprocess = own_preprocess(work)
-        teacher = PredictorTeacher(
-            session.predict, output=output, width=width, answers=answers, preprocess=preprocess
-        )
-    elif section.predictor is not None:
-        predict = build.predictor(section.predictor, work.place, where="the teacher's predictor")
-        teacher = PredictorTeacher(
-            predict,
-            output=output,
-            width=width,
-            answers=answers,
-            preprocess=own_preprocess(work),
-        )
-    else:
-        raise ModelError("a teacher needs `model`, `onnx` or `predictor`")
-    return teacher, None

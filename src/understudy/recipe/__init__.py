@@ -10,20 +10,31 @@ from understudy.recipe.parts import (
     TermEntry,
     Training,
 )
-from understudy.recipe.sections import Phase, Recipe, Step, default_objective
+from understudy.recipe.sections import (
+    LabelsSection,
+    MemberSection,
+    Phase,
+    Recipe,
+    Step,
+    TeacherSection,
+    default_objective,
+)
 from understudy.recipe.write import starter, to_data, to_yaml
 
 __all__ = [
     "BrokenRecipeError",
     "EarlyStopping",
     "Entry",
+    "LabelsSection",
     "LearningRate",
+    "MemberSection",
     "Optimizer",
     "Phase",
     "Recipe",
     "Schedule",
     "Source",
     "Step",
+    "TeacherSection",
     "TermEntry",
     "Training",
     "default_objective",

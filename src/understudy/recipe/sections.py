@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from understudy.recipe.parts import Count, Entry, NotNegative, Part, Positive, TermEntry, Training
 
+Backend = Literal["auto", "eager", "channels_last", "bf16", "compile", "onnxruntime"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -37,11 +38,51 @@ class DataSection(Part):
     views: tuple[Entry, ...] = Field(default=(), strict=False)
 
 
-class TeacherSection(Part):
-    """The model that knows: loaded, trained here, an ONNX file, or any callable of the user's.
+class MemberSection(Part):
+    """One model that knows, loaded: a member of an ensemble.
 
-    Exactly one of `model`, `onnx` and `predictor`. A `model` has `weights` (a file) or `training`;
-    a custom one may have neither, when its factory returns it trained.
+    Exactly one of `model`, `onnx` and `predictor`. A `model` has `weights` (a file); a custom one
+    may have none, when its factory returns it trained.
+    """
+
+    model: Entry | None = None
+    weights: str | None = None
+    onnx: str | None = None
+    predictor: Entry | None = None
+    answers: Literal["logits", "probabilities"] = "logits"
+    preprocess: PreprocessSection | None = None
+
+    @model_validator(mode="after")
+    def _one_member(self) -> "MemberSection":
+        _one_of(self, ("model", "onnx", "predictor"))
+        if self.model is not None and self.answers != "logits":
+            raise ValueError(
+                "`answers: probabilities` is for `onnx` and `predictor`; a `model` answers with "
+                "logits: remove it"
+            )
+        if self.model is None and self.weights is not None:
+            raise ValueError("`weights` belongs to `model`, but there is none: remove it")
+        if self.model is not None and self.model.kind != "custom" and self.weights is None:
+            raise ValueError("a member's `model` needs `weights`, a file to load, but got none")
+        return self
+
+
+def _one_of(part: Part, names: tuple[str, ...]) -> str:
+    given = [name for name in names if getattr(part, name)]
+    if len(given) != 1:
+        listed = ", ".join(f"`{name}`" for name in names[:-1]) + f" and `{names[-1]}`"
+        raise ValueError(
+            f"exactly one of {listed} must be given, but got {' and '.join(given) or 'none'}"
+        )
+    return given[0]
+
+
+class TeacherSection(Part):
+    """The model that knows: loaded, trained here, an ONNX file, any callable, or several together.
+
+    Exactly one of `model`, `onnx`, `predictor` and `ensemble`. A `model` has `weights` (a file) or
+    `training`; a custom one may have neither, when its factory returns it trained. An `ensemble`
+    answers with the mean of its members' probabilities.
     """
 
     model: Entry | None = None
@@ -49,16 +90,22 @@ class TeacherSection(Part):
     training: Training | None = None
     onnx: str | None = None
     predictor: Entry | None = None
+    ensemble: tuple[MemberSection, ...] = Field(default=(), strict=False)
     answers: Literal["logits", "probabilities"] = "logits"
     preprocess: PreprocessSection | None = None
 
+    @property
+    def members(self) -> "tuple[MemberSection | TeacherSection, ...]":
+        """Every model that is asked: those of the ensemble, or this one."""
+        return self.ensemble or (self,)
+
     @model_validator(mode="after")
     def _one_teacher(self) -> "TeacherSection":
-        given = [n for n in ("model", "onnx", "predictor") if getattr(self, n) is not None]
-        if len(given) != 1:
+        kind = _one_of(self, ("model", "onnx", "predictor", "ensemble"))
+        if kind == "ensemble" and (self.preprocess is not None or self.answers != "logits"):
             raise ValueError(
-                "exactly one of `model`, `onnx` and `predictor` must be given, but got "
-                f"{' and '.join(given) or 'none'}"
+                "`preprocess` and `answers` differ from member to member: write them into the "
+                "members of the `ensemble`"
             )
         if self.model is not None and self.answers != "logits":
             raise ValueError(
@@ -67,7 +114,7 @@ class TeacherSection(Part):
             )
         sources = [n for n in ("weights", "training") if getattr(self, n) is not None]
         if self.model is None and sources:
-            raise ValueError(f"`{sources[0]}` belongs to `model`, but got `{given[0]}` with it")
+            raise ValueError(f"`{sources[0]}` belongs to `model`, but got `{kind}` with it")
         if len(sources) == 2 or (self.model and self.model.kind != "custom" and not sources):
             raise ValueError(
                 "a teacher `model` needs `weights` (a file to load) or `training` (train it here), "
@@ -85,13 +132,30 @@ class StudentSection(Part):
 class LabelsSection(Part):
     """What the teacher says of the training rows, stored once.
 
-    `use: live` asks the teacher at every step instead; random views always do, since a stored
-    answer belongs to one view.
+    `use: live` asks the teacher at every step instead. Rows with random views are stored in
+    `views` views each, which the student cycles through; without `views` the teacher is asked live.
+    `store` keeps the labels outside the run, for other runs to share.
     """
 
     use: Literal["auto", "live"] = "auto"
-    batch_size: Count = 256
+    views: Count | None = None
+    codec: Entry = Entry(kind="dense")
+    backend: Backend = "auto"
+    batch_size: Count | Literal["auto"] = "auto"
+    memory_gb: Positive = 2.0
     shard_rows: Count = 8192
+    on_bad_rows: Literal["error", "skip"] = "error"
+    engine: Literal["serial", "ray"] = "serial"
+    workers: Count = 2
+    store: str | None = None
+
+    @model_validator(mode="after")
+    def _stored_or_live(self) -> "LabelsSection":
+        if self.use == "live" and (self.views is not None or self.store is not None):
+            raise ValueError(
+                "`use: live` stores nothing, but `views` or `store` is given: remove one of them"
+            )
+        return self
 
 
 class Phase(Part):

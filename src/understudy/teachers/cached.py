@@ -1,4 +1,4 @@
-"""A label store as teacher: what a large model said once, said again by id."""
+"""A label store as teacher: what a large model said once, said again by id and view."""
 
 from understudy.contracts import Batch, Knowledge
 from understudy.errors import StoreError
@@ -17,15 +17,22 @@ class CachedTeacher:
         """What was stored."""
         return self._store.offers
 
+    @property
+    def listed(self) -> frozenset[str]:
+        """What is told by some of its outcomes only."""
+        return self._store.listed
+
     def __call__(self, batch: Batch) -> Knowledge:
-        """The stored knowledge of the batch's ids.
+        """The stored knowledge of the batch's ids in its views.
 
         Raises:
             StoreError: rows without ids, rows or views that were never labelled.
         """
         if batch.ids is None:
             raise StoreError("a label store is read by example id, but these rows have none")
-        views = None if batch.views is None else batch.views.cpu()
+        views = None if batch.views is None else batch.views.cpu().long()
         found = self._store.read(batch.ids.cpu().long(), views)
         device = batch.inputs.device
+        if device.type == "cpu":
+            return found
         return Knowledge(fields={name: value.to(device) for name, value in found.items()})

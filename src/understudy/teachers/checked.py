@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor
 
-from understudy.contracts import Batch, Knowledge, Teacher
+from understudy.contracts import Batch, Knowledge, Ragged, Teacher
 from understudy.errors import ModelError
 
 
 class CheckedTeacher:
     """Passes knowledge on after looking at it: finite always, not constant in the first batch."""
 
-    def __init__(self, teacher: Teacher) -> None:
-        """Guard `teacher`."""
-        self._teacher = teacher
+    def __init__(self, teacher: Teacher, *, finite: bool = True) -> None:
+        """Guard `teacher`; without `finite` somebody else looks after rows that are not."""
+        self._teacher, self._finite = teacher, finite
         self._compared = False
 
     @property
@@ -29,17 +29,13 @@ class CheckedTeacher:
         knowledge = self._teacher(batch)
         # Equal rows are answered equally by the best of teachers.
         comparable = not self._compared and not _all_equal(batch.inputs)
-        for name, value in knowledge.items():
+        for name, told in knowledge.items():
+            value = told.values if isinstance(told, Ragged) else told
+            if not isinstance(value, Tensor):
+                continue
             rows = value.reshape(len(value), -1)
-            bad = ~rows.isfinite().all(dim=1)
-            if bool(bad.any()):
-                where = torch.nonzero(bad).flatten()[:5]
-                named = where if batch.ids is None else batch.ids[where]
-                raise ModelError(
-                    f"a teacher's {name} must be finite, but {int(bad.sum())} of {len(rows)} rows "
-                    f"are not (rows {', '.join(str(int(i)) for i in named)}): check its weights, "
-                    "its scaling of the inputs and its precision"
-                )
+            if self._finite and not isinstance(told, Ragged):
+                _refuse_bad(name, rows, batch)
             if comparable and _all_equal(rows):
                 raise ModelError(
                     f"the teacher gives the same {name} for all of the first {len(rows)} rows "
@@ -48,6 +44,19 @@ class CheckedTeacher:
                 )
         self._compared = self._compared or comparable
         return knowledge
+
+
+def _refuse_bad(name: str, rows: Tensor, batch: Batch) -> None:
+    bad = ~rows.isfinite().all(dim=1)
+    if not bool(bad.any()):
+        return
+    where = torch.nonzero(bad).flatten()[:5]
+    named = where if batch.ids is None else batch.ids[where]
+    raise ModelError(
+        f"a teacher's {name} must be finite, but {int(bad.sum())} of {len(rows)} rows are not "
+        f"(rows {', '.join(str(int(i)) for i in named)}): check its weights, its scaling of the "
+        "inputs and its precision"
+    )
 
 
 def _all_equal(rows: Tensor) -> bool:

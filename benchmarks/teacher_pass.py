@@ -1,0 +1,162 @@
+"""How fast a real teacher answers: the backend that is chosen by itself, over eager NCHW.
+
+The real ResNet-32, real CIFAR-100 test images, batch 128, both threads. *Eager NCHW* is what a
+plain loop does: the module in PyTorch's own memory format, under no_grad. Every backend is timed
+with whole batches, and in the pieces that were chosen, if any were. The arms take turns, `ROUNDS`
+times; the figures are medians, and the speed-up a median of ratios within a round.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from cifar_loops import deployable, images, teacher_network
+from harness import mode, paste, record
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from understudy.contracts import Batch
+from understudy.errors import ModelError
+from understudy.teachers.backends import BACKENDS, Chosen, Forms, choose, prepare
+from understudy.teachers.backends.parity import difference
+
+ROWS, ROUNDS = (10_000, 7) if mode() == "full" else (1024, 5)
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+THREADS, BASELINE = 2, "eager_nchw"
+Arm = Callable[[Tensor], Tensor]
+
+
+def measure(depth: int = 32, batch: int = 128, rounds: int = ROUNDS) -> dict[str, float]:
+    """Images per second of every arm, how far its answers differ, and the speed-up."""
+    return compare(depth=depth, batch=batch, rounds=rounds)[0]
+
+
+def compare(*, depth: int, batch: int, rounds: int) -> tuple[dict[str, float], Chosen]:
+    """The figures, and what was chosen."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        load = os.getloadavg()[0]
+        rows = torch.from_numpy(images(ROWS, file="test.parquet")[0])
+        batches = list(rows.split(batch))
+        model = deployable(teacher_network(depth), channels_last=False).eval()
+        chosen = choose(model, output="logits", batch=Batch(inputs=batches[0]))
+        every = arms(model, batches[0], chosen)
+        seconds = timed(every, batches, rounds)
+        figures = differences(every, batches)
+    finally:
+        torch.set_num_threads(before)
+    for name, found in seconds.items():
+        figures[f"{name}_images_per_second"] = len(rows) / statistics.median(found)
+    own = seconds[title(chosen.name, chosen.piece)]
+    ratios = [base / ours for base, ours in zip(seconds[BASELINE], own, strict=True)]
+    figures |= {
+        "teacher_pass_speedup": statistics.median(ratios),
+        "teacher_pass_speedup_low": min(ratios),
+        "teacher_pass_speedup_high": max(ratios),
+        "chosen_piece": chosen.piece or batch,
+        "load_before": load,
+    }
+    return figures, chosen
+
+
+def arms(model: nn.Module, example: Tensor, chosen: Chosen) -> dict[str, Arm]:
+    """The baseline, and every backend that there is here, whole and in pieces."""
+
+    def nchw(rows: Tensor) -> Tensor:
+        # Raw images have their channels last, and so would every map that is made from them.
+        with torch.no_grad():
+            return model.network(model.preprocess(rows).contiguous())
+
+    found: dict[str, Arm] = {BASELINE: nchw}
+    forms = Forms(model, example)
+    for name in BACKENDS:
+        for piece in dict.fromkeys([None, chosen.piece]):
+            try:
+                teacher = prepare(name, forms, output="logits", piece=piece)
+            except ModelError as error:
+                Console().print(f"{BACKENDS[name].title}: {error}")
+                break
+            found[title(name, piece)] = lambda rows, teacher=teacher: teacher(
+                Batch(inputs=rows)
+            ).tensor("logits")
+    return found
+
+
+def title(name: str, piece: int | None) -> str:
+    """An arm by name."""
+    return f"{name}_pieces" if piece else name
+
+
+def timed(every: dict[str, Arm], batches: list[Tensor], rounds: int) -> dict[str, list[float]]:
+    """Seconds of a pass over the images, per arm and round."""
+    seconds: dict[str, list[float]] = {name: [] for name in every}
+    for _ in range(rounds):
+        for name, arm in every.items():
+            arm(batches[0])
+            started = time.perf_counter()
+            for rows in batches:
+                arm(rows)
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def differences(every: dict[str, Arm], batches: list[Tensor]) -> dict[str, float]:
+    """The largest difference of log-probabilities from the baseline's, over all images."""
+    expected = torch.cat([every[BASELINE](rows) for rows in batches])
+    return {
+        f"{name}_difference": difference(
+            torch.cat([arm(rows) for rows in batches]), expected, output="logits"
+        )
+        for name, arm in every.items()
+        if name != BASELINE
+    }
+
+
+def table_of(figures: dict[str, float], chosen: Chosen) -> list[list[str]]:
+    """Per arm: its name, images per second, times the baseline, largest difference."""
+    base = figures[f"{BASELINE}_images_per_second"]
+    lines = [["eager, NCHW", f"{base:,.0f}", "1.00", ""]]
+    for name, backend in BACKENDS.items():
+        for piece in dict.fromkeys([None, chosen.piece]):
+            arm = title(name, piece)
+            if f"{arm}_images_per_second" not in figures:
+                continue
+            pace, far = figures[f"{arm}_images_per_second"], figures[f"{arm}_difference"]
+            words = backend.title + (f", pieces of {piece}" if piece else "")
+            if (name, piece) == (chosen.name, chosen.piece):
+                words = f"**{words}** (chosen)"
+            lines.append([words, f"{pace:,.0f}", f"{pace / base:.2f}", f"{far:.0e}"])
+    return lines
+
+
+def main() -> None:
+    """Measure, print, record."""
+    figures, chosen = compare(depth=32, batch=128, rounds=ROUNDS)
+    heads = ["backend", "images/s", "times eager NCHW", "largest difference"]
+    lines = table_of(figures, chosen)
+    table = Table(title=f"ResNet-32, CIFAR-100, {ROWS} test images, batch 128, {THREADS} threads")
+    for head in heads:
+        table.add_column(head, justify="left" if head == "backend" else "right")
+    for line in lines:
+        table.add_row(*line)
+    Console().print(table)
+    Console().print(chosen.line())
+    sentence = (
+        f"The chosen backend answers {figures['teacher_pass_speedup']:.2f} times as fast as eager "
+        f"NCHW ({figures['teacher_pass_speedup_low']:.2f} to "
+        f"{figures['teacher_pass_speedup_high']:.2f} over {ROUNDS} rounds, {ROWS:,} images)."
+    )
+    Console().print(sentence)
+    record("teacher_pass", figures, seeds=[0], mode=mode())
+    text = ["| " + " | ".join(heads) + " |", "|---|---:|---:|---:|"]
+    text += ["| " + " | ".join(line) + " |" for line in lines]
+    paste("\n".join([*text, "", sentence]), name="teacher_pass", page=PAGE)
+
+
+if __name__ == "__main__":
+    main()

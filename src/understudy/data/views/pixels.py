@@ -1,0 +1,28 @@
+"""What the operations share: images as bytes, and numbers back in their type."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def as_bytes(rows: Shaped[Tensor, " batch height width channels"]) -> NDArray[np.uint8]:
+    """Contiguous images as `[batch, height, width, bytes of a pixel]`, in the same memory."""
+    return rows.view(torch.uint8).numpy()
+
+
+def in_type(
+    values: Float[Tensor, " batch ..."], dtype: torch.dtype
+) -> Shaped[Tensor, " batch ..."]:
+    """Numbers in another type; to whole ones by rounding, within that type's range.
+
+    Works in the memory of `values`.
+    """
+    if dtype.is_floating_point:
+        return values.to(dtype)
+    limits = torch.iinfo(dtype)
+    values.round_().clamp_(limits.min, limits.max)
+    if dtype == torch.uint8:  # torch takes four times as long for it
+        return torch.from_numpy(values.numpy().astype(np.uint8))
+    return values.to(dtype)

@@ -1,0 +1,96 @@
+"""Bits in bytes, for many rows at once: runs in unary, and fields of any width.
+
+No function loops over rows or entries. Bits are numbered from the lowest of a byte upwards
+("little"), so that a field is a shift and a mask of the bytes around it, read as one integer.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Integers = NDArray[np.int64]
+
+WIDEST = 57
+"""Bits of the widest field: wherever in a byte it begins, it ends within 8 bytes."""
+
+
+def spread(starts: NDArray[Any], lengths: NDArray[Any]) -> Integers:
+    """`start, start + 1, ...` of each row, `lengths` numbers each, joined."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    total = int(ends[-1]) if len(ends) else 0
+    found: Integers = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    return found
+
+
+def pack_unary(runs: NDArray[Any], counts: NDArray[Any]) -> tuple[Bytes, Integers]:
+    """Numbers in unary: each as many zeros, then a one. A row begins with a byte of its own.
+
+    Args:
+        runs: numbers from 0 up, row after row.
+        counts: numbers per row; they sum to `len(runs)`.
+
+    Returns:
+        The bytes of all rows, and bytes per row.
+    """
+    ends = np.cumsum(runs, dtype=np.int64) + np.arange(1, len(runs) + 1)
+    before = np.concatenate([[0], ends])
+    last = np.cumsum(counts, dtype=np.int64)
+    bits = before[last] - before[last - counts]
+    sizes = (bits + 7) // 8
+    starts = 8 * (np.cumsum(sizes) - sizes)
+    ones = ends - 1 + np.repeat(starts - before[last - counts], counts)
+    flags = np.zeros(8 * int(sizes.sum()), np.uint8)
+    flags[ones] = 1
+    return np.packbits(flags, bitorder="little"), sizes
+
+
+def unpack_unary(content: Bytes, sizes: NDArray[Any]) -> tuple[Integers, Integers]:
+    """What `pack_unary` was given: the numbers, and how many each row has.
+
+    Args:
+        content: the bytes of all rows.
+        sizes: bytes per row.
+    """
+    flags = np.unpackbits(content, bitorder="little").view(np.bool_)
+    ones = np.flatnonzero(flags)
+    ends = 8 * np.cumsum(sizes, dtype=np.int64)
+    last = np.searchsorted(ones, ends)
+    counts = np.diff(last, prepend=0)
+    runs = np.empty_like(ones)
+    np.subtract(ones[1:], ones[:-1], out=runs[1:])
+    runs -= 1
+    # The first number of a row is counted from where the row begins.
+    some = counts > 0
+    first = (last - counts)[some]
+    runs[first] = ones[first] - (ends - 8 * sizes)[some]
+    return runs, counts
+
+
+def pack_fields(
+    fields: NDArray[np.uint64], offsets: NDArray[Any], size: int
+) -> Bytes:
+    """Write numbers into `size` bytes, each with its lowest bit at its offset.
+
+    Args:
+        fields: numbers of up to `WIDEST` bits.
+        offsets: in bits; what they take must not overlap.
+        size: bytes.
+    """
+    first, shift = offsets >> 3, (offsets & 7).astype(np.uint64)
+    moved = fields << shift
+    sums = np.zeros(size + 8)
+    # Bits do not overlap, so that the sum of the bytes is what they are together.
+    for byte in range(8):
+        part = (moved >> np.uint64(8 * byte)) & np.uint64(255)
+        sums[byte : byte + size] += np.bincount(first, weights=part, minlength=size)
+    return sums[:size].astype(np.uint8)
+
+
+def windows(content: Bytes) -> NDArray[np.uint64]:
+    """The 8 bytes from each byte on, as one integer: what fields are read from."""
+    padded = np.zeros(len(content) + 8, np.uint8)
+    padded[: len(content)] = content
+    view = np.ndarray((len(content) + 1,), "<u8", padded, strides=(1,))
+    return view.astype(np.uint64)

@@ -1,0 +1,139 @@
+"""Lists of pairs per position: a gap between sorted classes, and how much the class weighs.
+
+Gaps are Rice coded: with a width per position, the high part of a gap in unary and its `width` low
+bits as they are. Weights are exponential Golomb codes: how many bits they have in unary, then these
+bits. Both unary parts stand in front, pair by pair, in whole bytes; all low bits follow as one
+field per pair. So the ends of all runs are found at once, and then every field can be read.
+
+Golomb 1966, "Run-length encodings"; Rice and Plaunt 1971; Teuhola 1978 for the exponential one.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.labels.codecs.bits import (
+    Integers,
+    pack_fields,
+    pack_unary,
+    spread,
+    unpack_unary,
+    windows,
+)
+from understudy.labels.codecs.form import Stream
+
+WIDTH_LIMIT = 31
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pairs:
+    """Pairs of many positions, joined.
+
+    Attributes:
+        gaps: int64 from 0 up.
+        weights: int64 from 2**order up.
+        counts: pairs per position, int64.
+    """
+
+    gaps: Integers
+    weights: Integers
+    counts: Integers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Packed:
+    """Pairs as bytes.
+
+    Attributes:
+        body: the bytes of each position: unary parts, then fields.
+        unary: how many of them are unary parts, int64.
+    """
+
+    body: Stream
+    unary: Integers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Code:
+    """How pairs are written, the same for all positions.
+
+    Attributes:
+        order: no weight is below 2**order; each has `order` bits that are not in unary.
+        lead: bits of the first gap of a position, which has no unary part; None: as the others.
+    """
+
+    order: int
+    lead: int | None = None
+
+    def pack(self, pairs: Pairs, widths: NDArray[Any]) -> Packed:
+        """Write pairs, their gaps with `widths` `[positions]` low bits."""
+        low = self._low(pairs.counts, widths)
+        size = np.frexp(pairs.weights.astype(np.float64))[1].astype(np.int64) - 1
+        runs = np.empty(2 * len(low), np.int64)
+        runs[0::2], runs[1::2] = pairs.gaps >> low, size - self.order
+        unary, sizes = pack_unary(runs, 2 * pairs.counts)
+        fields = (pairs.gaps & _ones(low)) | ((pairs.weights & _ones(size)) << low)
+        ends = np.cumsum(low + size)
+        bits = np.diff(np.concatenate([[0], ends])[np.cumsum(pairs.counts)], prepend=0)
+        lengths = sizes + (bits + 7) // 8
+        starts = np.cumsum(lengths) - lengths
+        offsets = _offsets(low + size, pairs.counts, starts + sizes)
+        content = pack_fields(fields.astype(np.uint64), offsets, int(lengths.sum()))
+        content[spread(starts, sizes)] = unary
+        kind = np.min_scalar_type(int(lengths.max(initial=0)))
+        return Packed(body=Stream(content=content, lengths=lengths.astype(kind)), unary=sizes)
+
+    def unpack(self, packed: Packed, widths: NDArray[Any]) -> Pairs:
+        """What `pack` was given."""
+        content, lengths = packed.body.content, packed.body.lengths.astype(np.int64)
+        starts = np.cumsum(lengths) - lengths
+        runs, counts = unpack_unary(content[spread(starts, packed.unary)], packed.unary)
+        counts >>= 1
+        low = self._low(counts, widths)
+        size = runs[1::2] + self.order
+        offsets = _offsets(low + size, counts, starts + packed.unary)
+        fields = windows(content).take(offsets >> 3).view(np.int64)
+        # The sign that a shift drags in lies above all bits of the field.
+        fields >>= offsets & 7
+        gaps = (runs[0::2] << low) | (fields & _ones(low))
+        weights = ((fields >> low) & _ones(size)) | (1 << size)
+        return Pairs(gaps=gaps, weights=weights, counts=counts)
+
+    def _low(self, counts: Integers, widths: NDArray[Any]) -> Integers:
+        low = np.repeat(widths.astype(np.int64), counts)
+        if self.lead is not None:
+            low[(np.cumsum(counts) - counts)[counts > 0]] = self.lead
+        return low
+
+
+def best_widths(gaps: NDArray[np.int64], listed: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The width per position that takes the fewest bits for its gaps.
+
+    Args:
+        gaps: `[positions, n]`.
+        listed: which of them there are.
+    """
+    kept = np.where(listed, gaps, 0)
+    counts = listed.sum(axis=1)
+    best = np.zeros(len(kept), np.uint8)
+    fewest = kept.sum(axis=1)
+    for width in range(1, min(WIDTH_LIMIT, int(kept.max(initial=0)).bit_length()) + 1):
+        bits = (kept >> width).sum(axis=1) + width * counts
+        best[bits < fewest] = width
+        fewest = np.minimum(fewest, bits)
+    return best
+
+
+def _ones(count: Integers) -> Integers:
+    found: Integers = (1 << count) - 1
+    return found
+
+
+def _offsets(bits: Integers, counts: Integers, starts: Integers) -> Integers:
+    """Where each field begins, in bits, where those of a row follow each other from its byte on."""
+    ends = np.cumsum(bits)
+    before = np.concatenate([[0], ends])[np.cumsum(counts) - counts]
+    found: Integers = ends - bits + np.repeat(8 * starts - before, counts)
+    return found

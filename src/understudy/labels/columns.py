@@ -1,0 +1,112 @@
+"""A store as Parquet or Arrow columns, for trainers that are not ours."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from understudy.contracts import Outcomes, Ragged, Told
+from understudy.errors import StoreError
+from understudy.folders import make_folder, write_with
+from understudy.labels.store import LabelStore
+
+SUFFIXES = (".parquet", ".arrow")
+
+
+def export_columns(store: LabelStore, path: Path, *, rows: int = 4096) -> int:
+    """Write every row of a store as one row of a table; how many there are.
+
+    Columns: `id` and `view`, then per field its numbers as a list (of lists, where a row is a
+    sequence). A field that lists outcomes has three columns: `FIELD_ids`, `FIELD_logprobs` (sorted
+    from the most probable down) and `FIELD_rest`, the logarithm of the mass that is not listed;
+    sampled ones have `FIELD_weights` instead, which sum to 1, and `FIELD_entropy`.
+
+    Args:
+        store: to read.
+        path: ends in `.parquet` or `.arrow`.
+        rows: at once in memory.
+
+    Raises:
+        StoreError: another suffix, or a store that is damaged.
+    """
+    if path.suffix not in SUFFIXES:
+        raise StoreError(
+            f"a store is exported to a file that ends in {' or '.join(SUFFIXES)}, but got {path}"
+        )
+    make_folder(path.parent)
+    count = 0
+
+    def write(part: Path) -> None:
+        nonlocal count
+        writer: Any = None
+        for batch in _batches(store, rows):
+            if writer is None:
+                writer = _writer(part, path.suffix, batch.schema, store)
+            writer.write_batch(batch)
+            count += batch.num_rows
+        if writer is not None:
+            writer.close()
+
+    write_with(path, write)
+    return count
+
+
+def _writer(part: Path, suffix: str, schema: Any, store: LabelStore) -> Any:
+    told = {
+        "understudy.fingerprints": str(dict(store.manifest.fingerprints)),
+        "understudy.temperature": "1",
+    }
+    schema = schema.with_metadata(told)
+    return pq.ParquetWriter(part, schema) if suffix == ".parquet" else pa.ipc.new_file(part, schema)
+
+
+def _batches(store: LabelStore, rows: int) -> Iterator[Any]:
+    ids = torch.from_numpy(store.ids().copy())
+    for view in store.views:
+        for start in range(0, len(ids), rows):
+            some = ids[start : start + rows]
+            views = torch.full_like(some, view)
+            columns = {"id": pa.array(some.numpy()), "view": pa.array(views.numpy())}
+            for name, told in store.read(some, views).items():
+                columns |= _columns(name, told)
+            yield pa.RecordBatch.from_pydict(columns)
+
+
+def _columns(name: str, told: Told) -> dict[str, Any]:
+    if isinstance(told, Ragged):
+        ends = torch.cat([told.lengths.new_zeros(1), told.lengths.cumsum(0)]).int().numpy()
+        inner = _columns(name, told.values)
+        return {key: pa.ListArray.from_arrays(pa.array(ends), v) for key, v in inner.items()}
+    if isinstance(told, Outcomes):
+        return _outcomes(name, told)
+    return {name: _lists(told)}
+
+
+def _outcomes(name: str, told: Outcomes) -> dict[str, Any]:
+    order = told.log_mass.argsort(dim=1, descending=True, stable=True)
+    ids, mass = told.ids.gather(1, order), told.log_mass.gather(1, order)
+    listed = ids >= 0
+    ends = torch.cat([torch.zeros(1, dtype=torch.int64), listed.sum(dim=1).cumsum(0)])
+    cuts = pa.array(ends.int().numpy())
+    values = mass[listed].exp() if told.sampled else mass[listed]
+    columns = {
+        f"{name}_ids": pa.ListArray.from_arrays(cuts, pa.array(ids[listed].int().numpy())),
+        f"{name}_{'weights' if told.sampled else 'logprobs'}": pa.ListArray.from_arrays(
+            cuts, pa.array(values.numpy())
+        ),
+    }
+    if told.sampled and told.entropy is not None:
+        return columns | {f"{name}_entropy": pa.array(told.entropy.numpy())}
+    return columns | {f"{name}_rest": pa.array(told.rest.numpy())}
+
+
+def _lists(values: Tensor) -> Any:
+    """`[rows, ...]` as nested lists of fixed size."""
+    column = pa.array(values.reshape(-1).numpy())
+    for size in reversed(values.shape[1:]):
+        column = pa.FixedSizeListArray.from_arrays(column, size)
+    return column

@@ -1,0 +1,138 @@
+"""Finding rows: sorted ids, and per id where each of its views lies. Mapped, never loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.errors import StoreError
+from understudy.labels.files import Tensors, map_tensors, open_header
+from understudy.labels.manifest import Shard
+
+ABSENT = -1
+Ids = NDArray[np.int64]
+
+
+def build_index(ids: Ids, views: Ids) -> tuple[Tensors, tuple[int, int]]:
+    """The index of rows in their order in the store, and its first view and number of views.
+
+    Args:
+        ids: of every row.
+        views: of every row.
+
+    Raises:
+        StoreError: a pair of id and view that stands twice.
+    """
+    first = int(views.min())
+    count = int(views.max()) - first + 1
+    plain = _plain(ids, views, first, count)
+    if plain is not None:
+        return plain, (first, count)
+    known, which = np.unique(ids, return_inverse=True)
+    cells = which * count + (views - first)
+    rows = np.full(len(known) * count, ABSENT, np.int64)
+    rows[cells] = np.arange(len(ids))
+    if int((rows != ABSENT).sum()) < len(ids):
+        cell, times = np.unique(cells, return_counts=True)
+        twice = np.unique(known[cell[times > 1] // count])
+        raise StoreError(
+            f"an id stands for one row, but {len(twice)} ids came more than once (ids "
+            f"{_some(twice)}): give every row an id of its own"
+        )
+    return {"ids": known, "rows": rows.reshape(len(known), count)}, (first, count)
+
+
+def _plain(ids: Ids, views: Ids, first: int, count: int) -> Tensors | None:
+    """The index of rows that came view by view and sorted by id, without sorting anything.
+
+    This is the usual case, and the only one that must stay small for many millions of rows.
+    """
+    per_view, rest = divmod(len(ids), count)
+    known = ids[:per_view]
+    if rest or bool((known[1:] <= known[:-1]).any()):
+        return None
+    for number in range(count):
+        part = slice(number * per_view, (number + 1) * per_view)
+        if bool((views[part] != first + number).any()) or not np.array_equal(ids[part], known):
+            return None
+    rows = np.arange(len(ids)).reshape(count, per_view).T
+    return {"ids": known, "rows": np.ascontiguousarray(rows)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Index:
+    """An index that is open.
+
+    Attributes:
+        ids: sorted, each once.
+        rows: `[ids, views]`, the row of each view, or `ABSENT`.
+        first: the first view.
+        folder: what errors name.
+    """
+
+    ids: Ids
+    rows: NDArray[np.int64]
+    first: int
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: Path, entry: Shard, *, first: int) -> "Index":
+        """Map the index of a store.
+
+        Raises:
+            StoreError: it is not the file that the manifest names.
+        """
+        path = folder / entry.file
+        if not path.is_file() or path.stat().st_size != entry.bytes:
+            raise StoreError(f"{path} is not whole: run the command that labels again")
+        header = open_header(path)
+        if header.sha256 != entry.sha256:
+            raise StoreError(f"{path} is damaged: run the command that labels again")
+        tensors = map_tensors(path, header)
+        return cls(ids=tensors["ids"], rows=tensors["rows"], first=first, folder=folder)
+
+    def find(self, ids: Ids, views: Ids | None) -> NDArray[np.int64]:
+        """The rows of these ids in these views (None: the first), `[batch]`.
+
+        Raises:
+            StoreError: some were never labelled; they are named.
+        """
+        at = np.minimum(np.searchsorted(self.ids, ids), max(len(self.ids) - 1, 0))
+        unknown = ids[self.ids[at] != ids]
+        if len(unknown):
+            raise StoreError(
+                f"{len(unknown)} rows were never labelled in {self.folder} (ids "
+                f"{_some(unknown)}): label again with these rows"
+            )
+        count = self.rows.shape[1]
+        column: Any = 0 if views is None else views - self.first
+        if views is not None and bool(((column < 0) | (column >= count)).any()):
+            last = self.first + count - 1
+            raise StoreError(
+                f"{self.folder} holds {_range(self.first, last)} of each row, but another view was "
+                f"asked for ({_some(np.unique(views))}): set `labels.views`, or "
+                "`labels: {use: live}` to ask the teacher at every step"
+            )
+        rows: NDArray[np.int64] = self.rows[at, column]
+        absent = ids[rows == ABSENT]
+        if len(absent):
+            raise StoreError(
+                f"{len(absent)} rows were left out of {self.folder} in the view that was asked for "
+                f"(ids {_some(absent)}), since the teacher's answer was not finite: leave them out"
+            )
+        return rows
+
+    def whole(self) -> Ids:
+        """The ids that are there in every view, sorted."""
+        found: Ids = self.ids[(self.rows != ABSENT).all(axis=1)]
+        return found
+
+
+def _some(ids: Ids) -> str:
+    return ", ".join(map(str, ids[:5]))
+
+
+def _range(first: int, last: int) -> str:
+    return f"view {first}" if first == last else f"views {first} to {last}"

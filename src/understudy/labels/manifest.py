@@ -1,0 +1,193 @@
+"""What a store says of itself, in `manifest.json`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from understudy.errors import StoreError
+from understudy.folders import fingerprint, read_json
+
+FORMAT, VERSION = "understudy-labels", 2
+MANIFEST = "manifest.json"
+INDEX = "index.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shard:
+    """One file of a store.
+
+    Attributes:
+        file: its name in the folder.
+        rows: how many (id, view) pairs it holds.
+        bytes: its size.
+        sha256: of its header, which holds the checksum of everything behind it.
+    """
+
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data."""
+        return {n: getattr(self, n) for n in ("file", "rows", "bytes", "sha256")}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Field:
+    """One name of knowledge in a store.
+
+    Attributes:
+        codec: its `kind`.
+        parameters: the codec's own.
+        shape: of one position as it was encoded; empty until the store is complete.
+        ragged: whether a row is a sequence of positions.
+        constants: the file of arrays that all shards share, or None.
+    """
+
+    codec: str
+    parameters: Mapping[str, Any]
+    shape: tuple[int, ...] = ()
+    ragged: bool = False
+    constants: Shard | None = None
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "codec": self.codec,
+            "parameters": dict(self.parameters),
+            "shape": list(self.shape),
+            "ragged": self.ragged,
+            "constants": None if self.constants is None else self.constants.to_data(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What a store says of itself.
+
+    Attributes:
+        fields: per name of knowledge how it is written.
+        fingerprints: of whatever the labels are a function of: teacher, data, views, tokenizer...
+        made: how they were made, which may move last digits: backend, batch size.
+        plan: fingerprint of the above and of how the rows are cut into shards; every shard has it.
+        shards: in order; all of them when `complete`, else none.
+        views: first view number and how many there are per row.
+        skipped: rows that were left out because the teacher's answer was not finite.
+        index: the file that finds rows by id.
+    """
+
+    fields: Mapping[str, Field]
+    fingerprints: Mapping[str, str]
+    made: Mapping[str, Any] = field(default_factory=dict)
+    plan: str = ""
+    shards: tuple[Shard, ...] = ()
+    views: tuple[int, int] = (0, 1)
+    skipped: int = 0
+    index: Shard | None = None
+    complete: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many (id, view) pairs are stored."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all shards and constants, without index and manifest."""
+        heads = [f.constants.bytes for f in self.fields.values() if f.constants is not None]
+        return sum(shard.bytes for shard in self.shards) + sum(heads)
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data, as it stands in `manifest.json`."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "complete": self.complete,
+            "temperature": 1,
+            "fields": {name: entry.to_data() for name, entry in self.fields.items()},
+            "fingerprints": dict(self.fingerprints),
+            "made": dict(self.made),
+            "plan": self.plan,
+            "rows": self.rows,
+            "views": {"first": self.views[0], "count": self.views[1]},
+            "skipped": self.skipped,
+            "index": None if self.index is None else self.index.to_data(),
+            "shards": [shard.to_data() for shard in self.shards],
+        }
+
+
+def plan_of(
+    fields: Mapping[str, Field],
+    fingerprints: Mapping[str, str],
+    made: Mapping[str, Any],
+    cut: Mapping[str, Any],
+) -> str:
+    """The fingerprint that every shard of one store carries: whoever has it belongs to it."""
+    how = {name: [f.codec, dict(f.parameters)] for name, f in fields.items()}
+    return fingerprint([how, dict(fingerprints), dict(made), dict(cut)])
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a store.
+
+    Raises:
+        StoreError: there is none, it is of another format, or of a version we do not know.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise StoreError(f"{folder} is no label store: it has no {MANIFEST}. Label again")
+    data = read_json(path)
+    found = data.get("format") if isinstance(data, dict) else data
+    if found != FORMAT:
+        raise StoreError(
+            f"{path} must say format {FORMAT!r}, but says {found!r}: name a label store"
+        )
+    if data.get("version") != VERSION:
+        raise StoreError(
+            f"{path} has version {data.get('version')}, but this Understudy reads version "
+            f"{VERSION}: use the Understudy that wrote it, or delete {folder} to label again"
+        )
+    try:
+        return Manifest(
+            fields={name: _field(entry) for name, entry in data["fields"].items()},
+            fingerprints=data["fingerprints"],
+            made=data["made"],
+            plan=data["plan"],
+            shards=tuple(Shard(**shard) for shard in data["shards"]),
+            views=(data["views"]["first"], data["views"]["count"]),
+            skipped=data["skipped"],
+            index=None if data["index"] is None else Shard(**data["index"]),
+            complete=data["complete"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path} is not as it was written ({error}): label again") from error
+
+
+def _field(entry: Mapping[str, Any]) -> Field:
+    return Field(
+        codec=entry["codec"],
+        parameters=entry["parameters"],
+        shape=tuple(entry["shape"]),
+        ragged=entry["ragged"],
+        constants=None if entry["constants"] is None else Shard(**entry["constants"]),
+    )
+
+
+def compare(folder: str, found: Mapping[str, str], expect: Mapping[str, str]) -> None:
+    """Refuse a store that was made from something else.
+
+    Raises:
+        StoreError: every fingerprint that differs, on both sides.
+    """
+    other = [
+        f"{name}: the store has {found.get(name, 'none')}, this run {expect[name]}"
+        for name in sorted(expect)
+        if found.get(name) != expect[name]
+    ]
+    if other:
+        raise StoreError(
+            f"{folder} was made for something else ({'; '.join(other)}): "
+            f"delete the folder {folder} to label again, or use what it was made with"
+        )

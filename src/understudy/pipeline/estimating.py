@@ -1,0 +1,109 @@
+"""What labelling will take, before it is begun: bytes and time from a measured sample."""
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from understudy.contracts import Progress, Silent
+from understudy.errors import RunError
+from understudy.folders import Lock, make_folder
+from understudy.labels.manifest import plan_of
+from understudy.labels.portions import Order, shard_pieces
+from understudy.pipeline.crew import Crew
+from understudy.pipeline.distil import build_students, needed
+from understudy.pipeline.labelling import cut_rows, fingerprints, keeps, live, stored_views
+from understudy.pipeline.passing import choose_way
+from understudy.pipeline.prepare import load, prepare
+from understudy.pipeline.teach import teach
+from understudy.pipeline.work import Work
+from understudy.recipe import Recipe, Source
+from understudy.teachers.checked import CheckedTeacher
+
+BATCHES = 4
+# Beside the shards: ids and rows of the index, 8 bytes each.
+INDEX_BYTES = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What a sample says of the whole.
+
+    Attributes:
+        rows: all (id, view) pairs that will be stored.
+        sampled: how many were asked for to know it.
+        bytes: of the whole store.
+        seconds: of the whole teacher pass.
+        free: bytes on the disk that it would lie on.
+        folder: where that is.
+    """
+
+    rows: int
+    sampled: int
+    bytes: int
+    seconds: float
+    free: int
+    folder: Path
+
+    @property
+    def fits(self) -> bool:
+        """Whether the disk has room for it."""
+        return self.bytes <= self.free
+
+
+def estimate(
+    recipe: Recipe, place: Source, *, out: Path | None = None, progress: Progress | None = None
+) -> Estimate:
+    """Ask the teacher for a few batches, write them nowhere, and work out the whole.
+
+    The stages before the labels are done where they are not; nothing of the labels is written.
+
+    Raises:
+        RunError: this recipe stores no labels.
+        UnderstudyError: whatever else the user can fix.
+    """
+    folder = out or Path("runs") / (recipe.name or Path(place.name).stem)
+    make_folder(folder)
+    with Lock(folder):
+        work = Work(
+            recipe=recipe,
+            place=place,
+            folder=folder,
+            progress=progress or Silent(),
+            crew=Crew(),
+            load=load,
+        )
+        prepare(work)
+        build_students(work)
+        loaded = teach(work)
+        needs = needed(work, loaded)
+        if not needs or live(work):
+            raise RunError(
+                "this recipe stores no labels: its objective needs none, or the teacher is asked "
+                "at every step (`labels: {use: live}`, or random `data.views` without "
+                "`labels.views`)"
+            )
+        rows = len(work.material.splits.train) * (stored_views(work) or 1)
+        way = choose_way(work, rows, {})
+        portions = cut_rows(work, way)
+        keep = keeps(work, needs)
+        order = Order(keep=keep, plan=plan_of({}, fingerprints(work, loaded), way.made, {}))
+        teacher = CheckedTeacher(way.teacher, finite=False)
+        batches = iter(portions.batches(0))
+        some = [batch for _, batch in zip(range(BATCHES), batches, strict=False)]
+        started = time.monotonic()
+        pieces = shard_pieces(0, order=order, teacher=teacher, batches=some)
+        seconds = time.monotonic() - started
+    sampled = sum(len(batch) for batch in some)
+    header = pieces[0].nbytes
+    per_row = (sum(piece.nbytes for piece in pieces) - header) / sampled
+    store = place.resolve(recipe.labels.store) if recipe.labels.store else folder
+    existing = next(path for path in (store, *store.absolute().parents) if path.exists())
+    return Estimate(
+        rows=rows,
+        sampled=sampled,
+        bytes=round(rows * (per_row + INDEX_BYTES)) + header * len(portions),
+        seconds=rows / sampled * seconds,
+        free=shutil.disk_usage(existing).free,
+        folder=store,
+    )

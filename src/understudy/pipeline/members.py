@@ -1,0 +1,95 @@
+"""A recipe's teacher as objects: one model that is asked, or several as one."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from understudy import build
+from understudy.contracts import Teacher
+from understudy.data.preprocess import Preprocess, fit_preprocess
+from understudy.deployed import Deployed
+from understudy.errors import ModelError
+from understudy.models.deployable import Deployable
+from understudy.models.weights import load_into, read_rescale, read_weights
+from understudy.pipeline.work import Work
+from understudy.recipe import MemberSection, TeacherSection
+from understudy.teachers.ensemble import EnsembleTeacher
+from understudy.teachers.predictor import PredictorTeacher
+from understudy.teachers.torch_module import TorchTeacher
+
+Section = MemberSection | TeacherSection
+
+
+def weights_name(number: int) -> str:
+    """The file in the stage's folder that holds a member's weights as they were found."""
+    return "weights.safetensors" if number == 0 else f"weights-{number}.safetensors"
+
+
+def load_teacher(work: Work) -> tuple[Teacher, list[Deployable | None]]:
+    """The teacher of the finished stage, and per member its module where it has one."""
+    teachers, modules = [], []
+    for number, section in enumerate(work.recipe.teacher.members):
+        teacher, module = load_member(work, section, work.folder / "teacher" / weights_name(number))
+        teachers.append(teacher)
+        modules.append(module)
+    return (teachers[0] if len(teachers) == 1 else EnsembleTeacher(teachers)), modules
+
+
+def load_member(work: Work, section: Section, weights: Path) -> tuple[Teacher, Deployable | None]:
+    """One model that is asked."""
+    material = work.material
+    output, width = material.task.output, material.task.width
+    if section.model is not None:
+        module = member_module(work, section)
+        load_into(module.network, read_weights(weights), source=str(weights))
+        return TorchTeacher(module, output=output), module.eval()
+    if section.onnx is not None:
+        predict = Deployed.open(work.place.resolve(section.onnx)).predict
+    elif section.predictor is not None:
+        predict = build.predictor(section.predictor, work.place, where="the teacher's predictor")
+    else:
+        raise ModelError("a teacher needs `model`, `onnx`, `predictor` or `ensemble`")
+    teacher = PredictorTeacher(
+        predict,
+        output=output,
+        width=width,
+        answers=section.answers,
+        preprocess=own_preprocess(work, section),
+    )
+    return teacher, None
+
+
+def member_module(work: Work, section: Section) -> Deployable:
+    """The network of a member, before any weights are read into it."""
+    material = work.material
+    if section.model is None:
+        raise ModelError("this teacher has no PyTorch module")
+    trained = isinstance(section, TeacherSection) and section.training is not None
+    make = build.network(section.model, material.facts, work.place, where="the teacher's model")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(work.recipe.data.seed)
+        module = material.deployable(make(), scaled=trained)
+    if section.weights is not None:
+        rescale = read_rescale(work.place.resolve(section.weights))
+        module.rescale = rescale or module.rescale
+    own = own_preprocess(work, section)
+    if own is not None:
+        module.preprocess = own
+    return module.eval()
+
+
+def own_preprocess(work: Work, section: Section) -> nn.Module | None:
+    """How a member wants its rows, where the recipe says that it differs from the student."""
+    chosen = section.preprocess
+    if chosen is None:
+        return None
+    material = work.material
+    fitted: Preprocess = fit_preprocess(
+        material.rows,
+        material.splits.train,
+        scale=chosen.scale,
+        mean=None if chosen.mean is None else list(chosen.mean),
+        std=None if chosen.std is None else list(chosen.std),
+    )
+    return fitted

@@ -1,0 +1,134 @@
+"""How the teacher pass is made: the backend of every member, and the rows per batch.
+
+Both can move an answer's last digits, so both are written into the store, and whoever goes on with
+it, another process or another machine, does as it was begun.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from understudy.contracts import Batch, Teacher
+from understudy.data.loaders import MemoryLoader
+from understudy.pipeline.members import load_teacher
+from understudy.pipeline.work import Work
+from understudy.teachers.backends import choose, prepare
+from understudy.teachers.backends.forms import Forms
+from understudy.teachers.batch_size import find_batch_size
+from understudy.teachers.ensemble import EnsembleTeacher
+
+USUAL, SAMPLE = 256, 128
+# A search for the best batch takes seconds: a pass must take longer to earn them back.
+WORTH_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Way:
+    """A teacher that is ready for its pass.
+
+    Attributes:
+        teacher: in the chosen backends.
+        batch_size: rows per question.
+        backends: per member the backend and its rows per call (None: whole batches).
+        device: where it answers.
+    """
+
+    teacher: Teacher
+    batch_size: int
+    backends: tuple[tuple[str, int | None], ...]
+    device: str
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """As it stands in the manifest."""
+        return {
+            "backends": [list(backend) for backend in self.backends],
+            "batch_size": self.batch_size,
+            "device": self.device,
+        }
+
+
+def device() -> str:
+    """Where a teacher answers fastest."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_way(work: Work, rows: int, begun: Mapping[str, Any]) -> Way:
+    """The fastest way to ask for `rows` rows that answers as the model itself does.
+
+    Args:
+        work: the run.
+        rows: how many will be asked for, all views counted.
+        begun: how an unfinished pass was begun, which is kept to; empty for a new one.
+
+    Raises:
+        ModelError: the backend that the recipe names cannot be had.
+    """
+    if begun:
+        return as_begun(work, begun)
+    options = work.recipe.labels
+    size = USUAL if options.batch_size == "auto" else options.batch_size
+    batch = sample(work, min(size, SAMPLE))
+    teacher, modules = load_teacher(work)
+    members = list(teacher.members) if isinstance(teacher, EnsembleTeacher) else [teacher]
+    backends: list[tuple[str, int | None]] = []
+    pace = []
+    for number, module in enumerate(modules):
+        if module is None:
+            backends.append(("predictor", None))
+            continue
+        chosen = choose(
+            module, output=work.task.output, batch=batch, wanted=options.backend, rows=rows
+        )
+        members[number] = chosen.teacher
+        backends.append((chosen.name, chosen.piece))
+        pace.append(chosen.rows_per_second)
+        work.progress.say(chosen.line())
+    whole = members[0] if len(members) == 1 else EnsembleTeacher(members)
+    seconds = rows * sum(1 / found for found in pace)
+    if options.batch_size == "auto" and seconds > WORTH_SECONDS:
+        ceiling = int(options.memory_gb * 1e9)
+        size = find_batch_size(whole, lambda count: sample(work, count), ceiling_bytes=ceiling)
+        work.progress.say(f"teacher: {size} rows per batch")
+    return Way(teacher=whole, batch_size=size, backends=tuple(backends), device=device())
+
+
+def as_begun(work: Work, made: Mapping[str, Any]) -> Way:
+    """The way that a manifest tells of, made again."""
+    teacher, modules = load_teacher(work)
+    members = list(teacher.members) if isinstance(teacher, EnsembleTeacher) else [teacher]
+    backends = tuple((str(name), piece) for name, piece in made["backends"])
+    rows = sample(work, SAMPLE).inputs
+    for number, (module, (name, piece)) in enumerate(zip(modules, backends, strict=True)):
+        if module is not None:
+            members[number] = prepare(
+                name, Forms(module, rows), output=work.task.output, piece=piece
+            )
+    return Way(
+        teacher=members[0] if len(members) == 1 else EnsembleTeacher(members),
+        batch_size=int(made["batch_size"]),
+        backends=backends,
+        device=str(made["device"]),
+    )
+
+
+def sample(work: Work, count: int) -> Batch:
+    """So many training rows, on the device of the pass; some come twice where there are fewer."""
+    material = work.material
+    positions = np.resize(np.sort(material.splits.train), count)
+    loader = MemoryLoader(
+        inputs=material.inputs,
+        labels=None,
+        ids=material.ids,
+        positions=positions,
+        batch_size=count,
+    )
+    return on(loader.batch(positions), device())
+
+
+def on(batch: Batch, where: str) -> Batch:
+    """The batch with its rows on a device."""
+    return batch if where == "cpu" else replace(batch, inputs=batch.inputs.to(where))

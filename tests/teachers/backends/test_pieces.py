@@ -1,0 +1,52 @@
+"""Batches that are answered in pieces."""
+
+import pytest
+import torch
+
+from understudy.contracts import Batch
+from understudy.teachers.backends.pieces import InPieces
+
+CPU = torch.device("cpu")
+
+
+def doubled(sizes, **options):
+    """A teacher that doubles its rows and writes down how many it was asked for."""
+
+    def answer(rows):
+        sizes.append(len(rows))
+        return 2 * rows
+
+    return InPieces(answer, output="logits", device=CPU, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "rows", "asked"),
+    [
+        ({}, 5, [5]),
+        ({"piece": 4}, 3, [3]),
+        ({"piece": 4}, 4, [4]),
+        ({"piece": 4}, 9, [4, 4, 1]),
+        ({"piece": 4, "padded": True}, 9, [4, 4, 4]),
+        ({"piece": 4, "padded": True}, 1, [4]),
+        ({"piece": 4, "padded": True}, 8, [4, 4]),
+        ({"piece": 4}, 0, [0]),
+        ({}, 0, [0]),
+    ],
+)
+def test_every_row_is_answered_in_its_place(options, rows, asked):
+    sizes = []
+    inputs = torch.arange(2.0 * rows).reshape(rows, 2)
+    found = doubled(sizes, **options)(Batch(inputs=inputs))["logits"]
+    assert torch.equal(found, 2 * inputs)
+    assert sizes == asked
+
+
+def test_the_teachers_own_rows_are_asked_where_there_are_some():
+    batch = Batch(inputs=torch.zeros(3, 2), teacher_inputs=torch.ones(3, 4))
+    assert torch.equal(doubled([], piece=2)(batch)["logits"], torch.full((3, 4), 2.0))
+
+
+@pytest.mark.parametrize("options", [{"padded": True}, {"piece": 0}, {"piece": -1}])
+def test_a_piece_must_have_a_row(options):
+    with pytest.raises(ValueError, match="`piece >= 1` must hold"):
+        doubled([], **options)
