@@ -163,5 +163,3 @@ class TutorialLoop:
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
-
-

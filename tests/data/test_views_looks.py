@@ -98,6 +98,11 @@ def test_boxes_fit_into_pictures_of_any_shape(height, width):
     assert len(made) == 300  # each at least a pixel
     assert (made[:, 1] <= height).all()
     assert (made[:, 3] <= width).all()
+    area = (made[:, 1] - made[:, 0]) * (made[:, 3] - made[:, 2])
+    size = drawn(300)[1]
+    expected = (0.02 + 0.98 * size) * height * width
+    # Two rounded sides, of which each is off by half a pixel at most.
+    assert (np.abs(area - expected) <= 0.5 * (height + width) + 0.25).all()
 
 
 def test_the_box_is_what_the_draws_say():

@@ -11,9 +11,16 @@ from understudy.errors import StoreError
 from understudy.labels.index import ABSENT, Index, build_index
 
 
+def built(ids, views):
+    """From pieces of seven rows."""
+    cuts = range(0, len(ids), 7)
+    return build_index(lambda: ((ids[c : c + 7], views[c : c + 7]) for c in cuts))
+
+
 def index(ids, views, folder=Path("store")):
-    tensors, (first, _) = build_index(np.asarray(ids, np.int64), np.asarray(views, np.int64))
-    return Index(ids=tensors["ids"], rows=tensors["rows"], first=first, folder=folder)
+    tensors, (first, count) = built(np.asarray(ids, np.int64), np.asarray(views, np.int64))
+    rows = tensors.get("rows")
+    return Index(ids=tensors["ids"], rows=rows, first=first, count=count, folder=folder)
 
 
 @settings(max_examples=60, deadline=None)
@@ -30,12 +37,17 @@ def test_every_pair_is_found_whatever_the_order(tmp_path_factory, ids, count, fi
 
 def test_rows_in_plain_order_are_indexed_without_sorting_to_the_same():
     ids, views = np.tile(np.arange(5, 25), 3), np.repeat([1, 2, 3], 20)
-    plain, span = build_index(ids, views)
+    plain, span = built(ids, views)
     order = np.random.default_rng(0).permutation(60)
-    shuffled, same = build_index(ids[order], views[order])
+    shuffled, same = built(ids[order], views[order])
     assert span == same == (1, 3)
+    assert set(plain) == {"ids"}
     np.testing.assert_array_equal(plain["ids"], shuffled["ids"])
-    np.testing.assert_array_equal(order[shuffled["rows"]], plain["rows"])
+    expected = np.arange(60).reshape(3, 20).T
+    np.testing.assert_array_equal(order[shuffled["rows"]], expected)
+    opened = Index(ids=plain["ids"], rows=None, first=1, count=3, folder=Path("store"))
+    np.testing.assert_array_equal(opened.find(ids, views), np.arange(60))
+    assert opened.whole().tolist() == list(range(5, 25))
 
 
 def test_a_pair_that_stands_twice_is_refused_and_one_in_another_view_is_not():

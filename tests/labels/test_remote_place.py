@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from labels.conftest import batches_of
+from understudy.contracts import Knowledge
 from understudy.errors import RunError, StoreError
 from understudy.labels import codecs, remote_place
 from understudy.labels.place import LocalPlace, Place, header_at
@@ -46,15 +47,29 @@ def place(url):
 def label(fake_teacher):
     """Record 30 rows into a place, whole or until the teacher has been asked so often."""
 
-    def label(place, *, stop=None, codec=None):
+    def label(place, *, stop=None, width=None):
         portions = cut(batches_of(np.arange(ROWS), 4), rows=ROWS, batch_size=4, shard_rows=8)
-        keep = Keep(codec=codec or codecs.make("dense", {}, {}), reads="logits")
+        keep = Keep(codec=codecs.make("dense", {}, {}), reads="logits")
+        teacher = Wide(width) if width else fake_teacher
         record(
-            engine=Stopped(Serial(fake_teacher, portions), stop), rows=portions.rows,
+            engine=Stopped(Serial(teacher, portions), stop), rows=portions.rows,
             keep={"logits": keep}, place=place, fingerprints={"teacher": "aaaa"},
         )  # fmt: skip
 
     return label
+
+
+class Wide:
+    """Says the id, many times."""
+
+    offers = frozenset({"logits"})
+
+    def __init__(self, width):
+        self.width = width
+
+    def __call__(self, batch):
+        said = batch.ids.to(torch.float32)[:, None].expand(-1, self.width)
+        return Knowledge(fields={"logits": said})
 
 
 class Stopped:
@@ -71,7 +86,7 @@ class Stopped:
 
 def everything(place):
     found = {}
-    for name in place.files():
+    for name in set(place.files()) - {".lock"}:
         with place.open(name) as file:
             found[name] = file.read()
     return found
@@ -116,7 +131,10 @@ def test_a_folder_comes_with_its_first_file_only(place, tmp_path):
 
 
 def test_what_is_not_there_is_named_with_its_url(place, url, tmp_path):
-    for ask in (place.size, place.open, lambda file: place.copy(file, tmp_path / "here")):
+    def read(file):
+        return place.open(file).read(1)
+
+    for ask in (place.size, read, lambda file: place.copy(file, tmp_path / "here")):
         with pytest.raises(StoreError, match=rf"{url.split('://')[1]}/c.bin is missing"):
             ask("c.bin")
 
@@ -220,7 +238,7 @@ def test_a_store_behind_a_url_has_the_bytes_of_one_in_a_folder(place, label, tmp
     label(place)
     here = LocalPlace(tmp_path / "here")
     label(here)
-    assert everything(place) == everything(here) | {}
+    assert everything(place) == everything(here)
     assert header_at(place, "shard-00001.safetensors").says["shard"] == 1
 
 
@@ -329,9 +347,12 @@ def test_an_unfinished_store_is_refused(place, url, label, tmp_path):
         fetch(url, tmp_path / "here")
 
 
+UP = {"file": ["../up"], "rows": [1], "bytes": [1], "sha256": [""]}
+
+
 @pytest.mark.parametrize(("harm", "text"), [
     ({"version": 3}, "far/store/manifest.json has version 3"),
-    ({"shards": [{"file": "../up", "rows": 1, "bytes": 1, "sha256": ""}]}, "lie side by side"),
+    ({"shards": UP}, "lie side by side, but the manifest names '../up'"),
 ])  # fmt: skip
 def test_a_manifest_that_cannot_be_followed_is_told_with_its_url(
     place, url, label, tmp_path, harm, text
@@ -360,20 +381,50 @@ def test_two_copies_into_one_folder_do_not_meet(place, url, label, tmp_path):
         fetch(url, tmp_path / "here")
 
 
-def test_an_index_is_read_without_the_rest_of_a_shard(label, monkeypatch):
-    """What an object store would send is paid for: a shard's answers stay where they are."""
-    asked = []
-    memory = fsspec.filesystem("memory")
-    memory.store.clear()
-    original = memory.open
+def test_no_answer_travels_when_a_store_is_finished(place, label, monkeypatch):
+    """What is sent is paid for: of a shard only its header, ids and views are read."""
+    monkeypatch.setattr(remote_place, "READ_AHEAD", 512)
+    sent, part = [], RemotePlace.part
 
-    def opened(path, mode="rb", **options):
-        if mode == "rb":
-            asked.append(options.get("block_size"))
-        return original(path, mode, **options)
+    def counted(self, file, start, stop):
+        sent.append((file, stop - start))
+        return part(self, file, start, stop)
 
-    monkeypatch.setattr(memory, "open", opened)
-    label(RemotePlace("memory://far/store"))
-    assert asked
-    assert set(asked) == {remote_place.READ_AHEAD}
-    memory.store.clear()
+    monkeypatch.setattr(RemotePlace, "part", counted)
+    label(place, width=1000)
+    for name in ("shard-00000.safetensors", "shard-00003.safetensors"):
+        assert sum(size for file, size in sent if file == name) < 8 * 512
+        assert place.size(name) > 6 * 1000 * 4
+
+
+def test_what_is_far_is_read_like_any_file(place):
+    content = bytes(range(256)) * 1000
+    place.write("a.bin", [content])
+    with place.open("a.bin") as file:
+        assert file.read(3) == content[:3]
+        assert file.read(200_000) == content[3:200_003]
+        assert file.seek(-5, 2) == len(content) - 5
+        assert file.read() == content[-5:]
+        assert file.read(1) == b""
+        assert file.seek(10) == file.tell() == 10
+        assert file.seek(90_000, 1) == 90_010
+        assert file.read(2) == content[90_010:90_012]
+
+
+def test_behind_the_end_of_a_file_there_is_nothing_whatever_the_far_side_says(monkeypatch, place):
+    place.write("a.bin", [b"12345678"])
+    original = place._system.cat_file
+
+    def strict(path, start=None, end=None):
+        if start >= 8:
+            raise OSError("the requested range is not satisfiable")
+        return original(path, start=start, end=end)
+
+    monkeypatch.setattr(place._system, "cat_file", strict)
+    monkeypatch.setattr(remote_place, "READ_AHEAD", 8)
+    with place.open("a.bin") as file:
+        assert file.read() == b"12345678"
+        assert file.read(5) == b""
+    broken(monkeypatch, place, "cat_file", OSError("the connection was lost"))
+    with place.open("a.bin") as file, pytest.raises(RunError, match="the connection was lost"):
+        file.read()

@@ -69,7 +69,7 @@ def test_a_gain_of_5_percent_is_none(known_pace):
 
 
 def test_real_time_is_measured():
-    teacher = Made(seconds=lambda rows: 0.02 if rows <= 8 else 0.02 * rows / 8)
+    teacher = Made(seconds=lambda rows: 0.02 if rows <= 8 else 0.02 * (rows / 8) ** 2)
     assert find(teacher, start=2) == 8
 
 

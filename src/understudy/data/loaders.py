@@ -28,6 +28,9 @@ def epoch_order(
     for number in range(-(-length // max(len(positions), 1))):
         generator = np.random.Generator(np.random.Philox(key=[seed, (epoch << 20) + number]))
         rounds.append(generator.permutation(positions))
+    # The usual case, and one copy less of what may be many millions of numbers.
+    if len(rounds) == 1:
+        return rounds[0][:length]
     return np.concatenate([*rounds, np.empty(0, np.int64)])[:length]
 
 
@@ -72,10 +75,11 @@ class Shown:
         """
         self._inputs, self._labels, self._ids = inputs, labels, ids
         self._views = views or Views()
-        self._pool = torch.from_numpy(np.array(pool, np.int64))
+        self._pool = torch.empty(0, dtype=torch.int64)
         if self._views.mixes:
+            every = torch.from_numpy(np.array(pool, np.int64))
             # By id: who is mixed with whom depends on which rows there are, not on their order.
-            self._pool = self._pool[ids[self._pool].argsort()]
+            self._pool = every[ids[every].argsort()]
 
     def batch(self, positions: NDArray[np.int64], views: NDArray[np.int64] | None = None) -> Batch:
         """One batch of these rows, as they are or in these views (0: as it is).
@@ -196,19 +200,18 @@ class MemoryLoader:
         order = self._positions
         if self._seed is not None:
             order = epoch_order(order, seed=self._seed, epoch=self.epoch, length=self._length)
-        views = self._view_numbers(len(order))
-        mine = slice(self._rank, None, self._ranks)
-        order, views = order[mine][: self._rows()], views[mine][: self._rows()]
+        mine = order[self._rank :: self._ranks][: self._rows()]
         for number in range(len(self)):
-            rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
-            yield self.batch(order[rows], views[rows])
+            start, stop = number * self.batch_size, (number + 1) * self.batch_size
+            places = np.arange(start, min(stop, len(mine))) * self._ranks + self._rank
+            yield self.batch(mine[start:stop], self._view_numbers(places))
 
-    def _view_numbers(self, length: int) -> NDArray[np.int64]:
+    def _view_numbers(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """A new view at every presentation: a row that comes twice in an epoch looks different."""
-        rounds = -(-length // max(len(self._positions), 1))
-        within = np.arange(length) // max(len(self._positions), 1)
+        rows = max(len(self._positions), 1)
+        rounds = max(-(-self._length // rows), 1)
         # Counted from 1: view 0 is the row as it is.
-        return view_of(self.epoch * max(rounds, 1) + within + 1, cycle=self._cycle)
+        return view_of(self.epoch * rounds + places // rows + 1, cycle=self._cycle)
 
     def batch(self, positions: NDArray[np.int64], views: NDArray[np.int64] | None = None) -> Batch:
         """One batch of these rows, as they are or in these views (0: as it is).

@@ -1,5 +1,6 @@
 """Finding rows: sorted ids, and per id where each of its views lies. Mapped, never loaded."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,25 @@ ABSENT = -1
 Ids = NDArray[np.int64]
 
 
-def build_index(ids: Ids, views: Ids) -> tuple[Tensors, tuple[int, int]]:
+def build_index(
+    named: Callable[[], Iterator[tuple[Ids, Ids]]],
+) -> tuple[Tensors, tuple[int, int]]:
     """The index of rows in their order in the store, and its first view and number of views.
 
     Args:
-        ids: of every row.
-        views: of every row.
+        named: ids and views of all rows, piece by piece, as often as it is called.
 
     Raises:
         StoreError: a pair of id and view that stands twice.
     """
+    plain = _plain(named)
+    if plain is not None:
+        return plain
+    pieces = list(named())
+    ids = np.concatenate([piece for piece, _ in pieces])
+    views = np.concatenate([piece for _, piece in pieces])
     first = int(views.min())
     count = int(views.max()) - first + 1
-    plain = _plain(ids, views, first, count)
-    if plain is not None:
-        return plain, (first, count)
     known, which = np.unique(ids, return_inverse=True)
     cells = which * count + (views - first)
     rows = np.full(len(known) * count, ABSENT, np.int64)
@@ -44,21 +49,30 @@ def build_index(ids: Ids, views: Ids) -> tuple[Tensors, tuple[int, int]]:
     return {"ids": known, "rows": rows.reshape(len(known), count)}, (first, count)
 
 
-def _plain(ids: Ids, views: Ids, first: int, count: int) -> Tensors | None:
-    """The index of rows that came view by view and sorted by id, without sorting anything.
+def _plain(
+    named: Callable[[], Iterator[tuple[Ids, Ids]]],
+) -> tuple[Tensors, tuple[int, int]] | None:
+    """The index of rows that came view by view and sorted by id: their ids say it all.
 
-    This is the usual case, and the only one that must stay small for many millions of rows.
+    This is the usual case, and the one that must stay small for many millions of rows: only the
+    ids of one view are ever in memory, once.
     """
-    per_view, rest = divmod(len(ids), count)
-    known = ids[:per_view]
-    if rest or bool((known[1:] <= known[:-1]).any()):
+    views = next((int(found[0]) for _, found in named() if len(found)), None)
+    if views is None:
         return None
-    for number in range(count):
-        part = slice(number * per_view, (number + 1) * per_view)
-        if bool((views[part] != first + number).any()) or not np.array_equal(ids[part], known):
+    first, size = views, sum(int((found == views).sum()) for _, found in named())
+    known, row = np.empty(size, np.int64), 0
+    for ids, shown in named():
+        place = np.arange(row, row + len(ids))
+        row += len(ids)
+        if not np.array_equal(shown, first + place // size):
             return None
-    rows = np.arange(len(ids)).reshape(count, per_view).T
-    return {"ids": known, "rows": np.ascontiguousarray(rows)}
+        known[place[place < size]] = ids[place < size]
+        if not np.array_equal(ids, known[place % size]):
+            return None
+    if row % size or bool((known[1:] <= known[:-1]).any()):
+        return None
+    return {"ids": known}, (first, row // size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,18 +81,21 @@ class Index:
 
     Attributes:
         ids: sorted, each once.
-        rows: `[ids, views]`, the row of each view, or `ABSENT`.
+        rows: `[ids, views]`, the row of each view, or `ABSENT`; None where rows lie view by view
+            in the order of their ids.
         first: the first view.
+        count: how many views there are.
         folder: what errors name.
     """
 
     ids: Ids
-    rows: NDArray[np.int64]
+    rows: NDArray[np.int64] | None
     first: int
+    count: int
     folder: Path
 
     @classmethod
-    def open(cls, folder: Path, entry: Shard, *, first: int) -> "Index":
+    def open(cls, folder: Path, entry: Shard, *, views: tuple[int, int]) -> "Index":
         """Map the index of a store.
 
         Raises:
@@ -91,7 +108,10 @@ class Index:
         if header.sha256 != entry.sha256:
             raise StoreError(f"{path} is damaged: run the command that labels again")
         tensors = map_tensors(path, header)
-        return cls(ids=tensors["ids"], rows=tensors["rows"], first=first, folder=folder)
+        first, count = views
+        return cls(
+            ids=tensors["ids"], rows=tensors.get("rows"), first=first, count=count, folder=folder
+        )
 
     def find(self, ids: Ids, views: Ids | None) -> NDArray[np.int64]:
         """The rows of these ids in these views (None: the first), `[batch]`.
@@ -106,15 +126,17 @@ class Index:
                 f"{len(unknown)} rows were never labelled in {self.folder} (ids "
                 f"{_some(unknown)}): label again with these rows"
             )
-        count = self.rows.shape[1]
         column: Any = 0 if views is None else views - self.first
-        if views is not None and bool(((column < 0) | (column >= count)).any()):
-            last = self.first + count - 1
+        if views is not None and bool(((column < 0) | (column >= self.count)).any()):
+            last = self.first + self.count - 1
             raise StoreError(
                 f"{self.folder} holds {_range(self.first, last)} of each row, but another view was "
                 f"asked for ({_some(np.unique(views))}): set `labels.views`, or "
                 "`labels: {use: live}` to ask the teacher at every step"
             )
+        if self.rows is None:
+            plain: NDArray[np.int64] = at + column * len(self.ids)
+            return plain
         rows: NDArray[np.int64] = self.rows[at, column]
         absent = ids[rows == ABSENT]
         if len(absent):
@@ -126,6 +148,8 @@ class Index:
 
     def whole(self) -> Ids:
         """The ids that are there in every view, sorted."""
+        if self.rows is None:
+            return self.ids
         found: Ids = self.ids[(self.rows != ABSENT).all(axis=1)]
         return found
 

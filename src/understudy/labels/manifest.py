@@ -1,9 +1,9 @@
 """What a store says of itself, in `manifest.json`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from understudy.errors import StoreError
 from understudy.folders import fingerprint, read_json
@@ -32,6 +32,43 @@ class Shard:
     def to_data(self) -> dict[str, Any]:
         """Plain data."""
         return {n: getattr(self, n) for n in ("file", "rows", "bytes", "sha256")}
+
+
+COLUMNS = ("file", "rows", "bytes", "sha256")
+
+
+class Shards(Sequence[Shard]):
+    """The files of a store in order, held column by column.
+
+    A store of ten million rows has more than a thousand of them: as columns they are read in a
+    moment, as objects they would wake the garbage collector.
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Columns `file`, `rows`, `bytes` and `sha256`, all of one length.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if len({len(columns[name]) for name in COLUMNS}) != 1:
+            raise ValueError(f"{', '.join(COLUMNS)} must be equally long")
+        self.columns = {name: columns[name] for name in COLUMNS}
+
+    @classmethod
+    def of(cls, shards: Sequence[Shard]) -> "Shards":
+        """From objects."""
+        return cls({name: [getattr(shard, name) for shard in shards] for name in COLUMNS})
+
+    @overload
+    def __getitem__(self, number: int) -> Shard: ...
+    @overload
+    def __getitem__(self, number: slice) -> "Shards": ...
+    def __getitem__(self, number: int | slice) -> "Shard | Shards":
+        picked: dict[str, Any] = {name: column[number] for name, column in self.columns.items()}
+        return Shards(picked) if isinstance(number, slice) else Shard(**picked)
+
+    def __len__(self) -> int:
+        return len(self.columns["file"])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +119,7 @@ class Manifest:
     fingerprints: Mapping[str, str]
     made: Mapping[str, Any] = field(default_factory=dict)
     plan: str = ""
-    shards: tuple[Shard, ...] = ()
+    shards: Shards = field(default_factory=lambda: Shards.of(()))
     views: tuple[int, int] = (0, 1)
     skipped: int = 0
     index: Shard | None = None
@@ -91,13 +128,13 @@ class Manifest:
     @property
     def rows(self) -> int:
         """How many (id, view) pairs are stored."""
-        return sum(shard.rows for shard in self.shards)
+        return int(sum(self.shards.columns["rows"]))
 
     @property
     def bytes(self) -> int:
         """Size of all shards and constants, without index and manifest."""
         heads = [f.constants.bytes for f in self.fields.values() if f.constants is not None]
-        return sum(shard.bytes for shard in self.shards) + sum(heads)
+        return int(sum(self.shards.columns["bytes"])) + sum(heads)
 
     def to_data(self) -> dict[str, Any]:
         """Plain data, as it stands in `manifest.json`."""
@@ -114,7 +151,7 @@ class Manifest:
             "views": {"first": self.views[0], "count": self.views[1]},
             "skipped": self.skipped,
             "index": None if self.index is None else self.index.to_data(),
-            "shards": [shard.to_data() for shard in self.shards],
+            "shards": {name: list(column) for name, column in self.shards.columns.items()},
         }
 
 
@@ -155,13 +192,13 @@ def read_manifest(folder: Path) -> Manifest:
             fingerprints=data["fingerprints"],
             made=data["made"],
             plan=data["plan"],
-            shards=tuple(Shard(**shard) for shard in data["shards"]),
+            shards=Shards(data["shards"]),
             views=(data["views"]["first"], data["views"]["count"]),
             skipped=data["skipped"],
             index=None if data["index"] is None else Shard(**data["index"]),
             complete=data["complete"],
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise StoreError(f"{path} is not as it was written ({error}): label again") from error
 
 

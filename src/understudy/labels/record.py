@@ -1,24 +1,22 @@
 """Ask a teacher once for every row and store what it says; go on where a killed run stopped."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
 
 from understudy.contracts import Teacher
 from understudy.errors import StoreError
 from understudy.folders import canonical
 from understudy.labels.files import Header, read_tensor, to_pieces
-from understudy.labels.index import build_index
+from understudy.labels.index import Ids, build_index
 from understudy.labels.manifest import (
     INDEX,
     MANIFEST,
     Field,
     Manifest,
     Shard,
+    Shards,
     plan_of,
 )
 from understudy.labels.place import LocalPlace, Place, header_at
@@ -156,8 +154,7 @@ def _finish(place: Place, begun: Manifest, count: int) -> Manifest:
     counts = [int(header.tensors["ids"]["shape"][0]) for header in headers]
     if not sum(counts):
         raise StoreError("no row is left: the teacher's answer was finite for none of them")
-    ids, views = (_joined(place, headers, name) for name in ("ids", "views"))
-    tensors, span = build_index(ids, views)
+    tensors, span = build_index(lambda: _named(place, headers))
     place.write(INDEX, to_pieces(tensors, {"first_view": span[0]}))
     shards = [_entry(place, shard_name(n), header, counts[n]) for n, header in enumerate(headers)]
     said = [header.says for header in headers]
@@ -177,7 +174,7 @@ def _finish(place: Place, begun: Manifest, count: int) -> Manifest:
         fingerprints=begun.fingerprints,
         made=begun.made,
         plan=begun.plan,
-        shards=tuple(shards),
+        shards=Shards.of(shards),
         views=span,
         skipped=sum(len(says["skipped"]) for says in said),
         index=_entry(place, INDEX, header_at(place, INDEX), 0),
@@ -188,13 +185,11 @@ def _finish(place: Place, begun: Manifest, count: int) -> Manifest:
     return manifest
 
 
-def _joined(place: Place, headers: list[Header], name: str) -> NDArray[np.int64]:
-    """One tensor of all shards, end to end; nothing else of them is read."""
-    found = []
+def _named(place: Place, headers: list[Header]) -> Iterator[tuple[Ids, Ids]]:
+    """Ids and views, shard by shard; nothing else of them is read."""
     for number, header in enumerate(headers):
         with place.open(shard_name(number)) as file:
-            found.append(read_tensor(file, header, name))
-    return np.concatenate(found)
+            yield read_tensor(file, header, "ids"), read_tensor(file, header, "views")
 
 
 def _shape(name: str, said: list[Mapping[str, Any]]) -> tuple[int, ...]:

@@ -75,9 +75,10 @@ class RemotePlace:
         """
         part = self._path(f".{file}.{uuid4().hex}.part")
         with self._told("written", file):
-            if not self._made:
+            # A path that begins with a bucket needs no folder, and a misspelt bucket no making.
+            if not self._made and self._folder.startswith("/"):
                 self._system.makedirs(self._folder, exist_ok=True)
-                self._made = True
+            self._made = True
             try:
                 with self._system.open(part, "wb") as opened:
                     for piece in pieces:
@@ -103,10 +104,10 @@ class RemotePlace:
             return int(self._system.info(self._path(file))["size"])
 
     def open(self, file: str) -> BinaryIO:
-        """For reading.
+        """For reading. Nothing is sent before the first byte is asked for.
 
         Raises:
-            StoreError: it is not there.
+            StoreError: at the first reading: it is not there.
         """
         return io.BufferedReader(_Far(self, file), READ_AHEAD)
 
@@ -175,8 +176,7 @@ class _Far(io.RawIOBase):
     mode = "rb"
 
     def __init__(self, place: RemotePlace, file: str) -> None:
-        self._place, self.name = place, file
-        self._size, self._at = place.size(file), 0
+        self._place, self.name, self._at = place, file, 0
 
     def readable(self) -> bool:
         """Nothing else."""
@@ -187,14 +187,21 @@ class _Far(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Nothing is sent for it."""
-        self._at = offset + (0, self._at, self._size)[whence]
+        """Nothing is sent for it, unless it counts from the end."""
+        known = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}
+        self._at = offset + (known[whence] if whence in known else self._place.size(self.name))
         return self._at
 
     def readinto(self, buffer: Any) -> int:
         """As many bytes as there are and as fit."""
-        stop = min(self._at + len(buffer), self._size)
-        content = self._place.part(self.name, self._at, stop) if stop > self._at else b""
+        try:
+            content = self._place.part(self.name, self._at, self._at + len(buffer))
+        except RunError:
+            # Behind a file's end some answer with nothing and some with an error. To know where it
+            # ends costs a request, so it is asked for now only.
+            if self._at < self._place.size(self.name):
+                raise
+            content = b""
         buffer[: len(content)] = content
         self._at += len(content)
         return len(content)

@@ -130,12 +130,12 @@ class LabelStore:
     def _index(self) -> Index:
         if self.manifest.index is None:
             raise StoreError(f"{self.folder} has no index: label again")
-        return Index.open(self.folder, self.manifest.index, first=self.manifest.views[0])
+        return Index.open(self.folder, self.manifest.index, views=self.manifest.views)
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
         """The first row of every shard."""
-        rows = np.array([shard.rows for shard in self.manifest.shards], np.int64)
+        rows = np.array(self.manifest.shards.columns["rows"], np.int64)
         return np.cumsum(rows) - rows
 
     @cached_property

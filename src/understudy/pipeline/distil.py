@@ -22,7 +22,7 @@ from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_weights, save_weights, weights_fingerprint
 from understudy.objective import Objective, control_objective
 from understudy.pipeline.labelling import Labelled, label, live, stored_views, view_seed
-from understudy.pipeline.prepare import signatures
+from understudy.pipeline.prepare import signatures, view_marks
 from understudy.pipeline.teach import Loaded, joint, validation_loader
 from understudy.pipeline.work import Work, threads_for, validator
 from understudy.recipe import Phase
@@ -138,7 +138,7 @@ def _arm(work: Work, arm: Arm, seed: int, labelled: Labelled, loaded: Loaded) ->
         "seed": seed,
         "start": start,
         "student": student_mark(work),
-        "views": [view.model_dump(mode="json") for view in work.recipe.data.views],
+        "views": view_marks(work),
         "phases": [_what_counts(work, phase, arm) for phase in phases],
     }
     teacher = labelled.teacher if arm == "student" else None
@@ -256,6 +256,8 @@ def _phase(
         batch_size=training.batch_size,
         views=build.views(work.recipe.data.views, work.place, seed=view_seed(work, seed)),
         cycle=stored_views(work),
+        # Whom a row is mixed with must not depend on which rows are left out here.
+        pool=material.splits.train if arm == "student" else None,
         seed=seed,
         length=len(positions),
         rank=work.crew.rank if joint(training, work.crew) else 0,

@@ -22,7 +22,7 @@ from understudy.labels.record import Engine, Serial, record
 from understudy.labels.store import LabelStore
 from understudy.pipeline.crew import Crew
 from understudy.pipeline.passing import Way, as_begun, choose_way, on
-from understudy.pipeline.prepare import load, signatures
+from understudy.pipeline.prepare import load, view_marks
 from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
 from understudy.recipe import Entry, loads, to_yaml
@@ -107,13 +107,8 @@ def fingerprints(work: Work, loaded: Loaded) -> dict[str, str]:
     count = stored_views(work)
     views: Any = "none"
     if count is not None:
-        code = [
-            signatures(entry, work.place)
-            for entry in work.recipe.data.views
-            if entry.kind == "custom"
-        ]
-        entries = [entry.model_dump(mode="json") for entry in work.recipe.data.views]
-        views = fingerprint([entries, code, work.recipe.data.seed, count])
+        chain = build.views(work.recipe.data.views, work.place, seed=view_seed(work, 0))
+        views = fingerprint([view_marks(work), chain.describe(), count])
     return {
         "teacher": str(loaded.summary["fingerprint"]),
         "data": work.data_mark,

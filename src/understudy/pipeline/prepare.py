@@ -76,6 +76,15 @@ def signatures(entry: Entry, place: Source) -> dict[str, Any]:
     return signs
 
 
+def view_marks(work: Work) -> list[dict[str, Any]]:
+    """What the random views are a function of beside their seed: words, and the user's code."""
+    return [
+        entry.model_dump(mode="json")
+        | ({"code": signatures(entry, work.place)} if entry.kind == "custom" else {})
+        for entry in work.recipe.data.views
+    ]
+
+
 def read_rows(work: Work) -> Rows:
     """The raw rows, checked."""
     rows = build.source(work.recipe.data.source, work.place)()

@@ -30,7 +30,7 @@ from understudy.pipeline.members import (
     member_module,
     weights_name,
 )
-from understudy.pipeline.prepare import signatures
+from understudy.pipeline.prepare import signatures, view_marks
 from understudy.pipeline.work import Work, threads_for, validator
 from understudy.recipe import MemberSection, Training
 from understudy.teachers.checked import CheckedTeacher
@@ -84,7 +84,7 @@ def teach(work: Work) -> Loaded:
         "seed": work.recipe.data.seed,
     }
     if section.training is not None:
-        depends["views"] = [view.model_dump(mode="json") for view in work.recipe.data.views]
+        depends["views"] = view_marks(work)
     for number, member in enumerate(section.members):
         depends |= _beyond(member, work, f"{number} " if section.ensemble else "")
     summary = work.stage(
@@ -184,7 +184,8 @@ def _try(teacher: Teacher, work: Work) -> None:
         batch_size=len(positions),
     )
     try:
-        CheckedTeacher(teacher)(loader.batch(positions))
+        finite = work.recipe.labels.on_bad_rows == "error"
+        CheckedTeacher(teacher, finite=finite)(loader.batch(positions))
     except UnderstudyError:
         raise
     except Exception as error:  # whatever a model of the user's raises

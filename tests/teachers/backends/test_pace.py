@@ -2,7 +2,6 @@
 
 import time
 
-import pytest
 import torch
 
 from understudy.teachers.backends import pace
@@ -12,7 +11,7 @@ CPU = torch.device("cpu")
 
 def test_it_is_the_seconds_of_one_call():
     found = pace.seconds_of(lambda: time.sleep(0.01), device=CPU, least=0.05)
-    assert found == pytest.approx(0.01, rel=0.5)
+    assert 0.01 <= found < 0.1
 
 
 def test_a_long_call_is_made_once():
@@ -56,7 +55,6 @@ def test_on_a_slow_machine_there_are_fewer_rounds(monkeypatch):
     monkeypatch.setattr(pace, "LONGEST", 0.03)
     calls = []
     arms = {"a": lambda: calls.append(time.sleep(0.02))}
-    monkeypatch.setattr(pace, "LEAST_SECONDS", 0.0)
     found = pace.interleaved(arms, device=CPU, rounds=100)
-    assert found["a"] == pytest.approx(0.02, rel=0.5)
+    assert 0.02 <= found["a"] < 0.2
     assert len(calls) < 10

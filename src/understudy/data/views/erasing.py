@@ -56,10 +56,12 @@ class Erase:
         _, height, width, _ = rows.shape
         meant = chosen(draws(), self.share)
         area = between(draws(), self.smallest, self.largest) * height * width
-        low = (area / width**2).clamp(min=self.aspect)
-        high = (height**2 / area).clamp(max=1 / self.aspect)
-        # An image may be longer than any box of this area and these aspects.
-        low = torch.minimum(low, high)
+        # What fits comes before what is asked for: an image may be longer than any such box.
+        flattest, tallest = area / width**2, height**2 / area
+        low, high = (
+            torch.full_like(area, bound).clamp(flattest, tallest)
+            for bound in (self.aspect, 1 / self.aspect)
+        )
         aspect = torch.exp(between(draws(), low.log(), high.log()))
         tall = (area * aspect).sqrt().round().long().clamp(1, height)
         wide = (area / aspect).sqrt().round().long().clamp(1, width)

@@ -5,7 +5,8 @@ no generator with a state, so nothing depends on what was drawn before. NumPy, b
 of a few dozen rows the calls cost more than the arithmetic, and its calls are the cheaper ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -76,21 +77,20 @@ class Draws:
 
     def of(self, operation: int) -> Callable[[], Int64[Tensor, " batch"]]:
         """What gives this operation one fresh integer per row at every call, up to 64 times."""
-        numbers = count()
+        # No function defined here: its annotations would be evaluated for every batch.
+        return partial(self._following, operation, count())
 
-        def following() -> Int64[Tensor, " batch"]:
-            number = next(numbers)
-            if number < _AHEAD:
-                return torch.from_numpy(self._made[(operation - self._first) * _AHEAD + number])
-            if number >= STREAMS:
-                raise ValueError(
-                    f"an operation may draw {STREAMS} integers per row, but number {operation} "
-                    "asks for more: hash further ones out of those"
-                )
-            stream = np.array([operation * STREAMS + number], np.uint64)
-            return torch.from_numpy(_values(self._keys, stream)[0])
-
-        return following
+    def _following(self, operation: int, numbers: Iterator[int]) -> Int64[Tensor, " batch"]:
+        number = next(numbers)
+        if number < _AHEAD:
+            return torch.from_numpy(self._made[(operation - self._first) * _AHEAD + number])
+        if number >= STREAMS:
+            raise ValueError(
+                f"an operation may draw {STREAMS} integers per row, but number {operation} "
+                "asks for more: hash further ones out of those"
+            )
+        stream = np.array([operation * STREAMS + number], np.uint64)
+        return torch.from_numpy(_values(self._keys, stream)[0])
 
 
 def uniform(integers: Int64[Tensor, " batch"]) -> Float64[Tensor, " batch"]:

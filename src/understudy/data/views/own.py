@@ -36,6 +36,7 @@ class Own:
     on its own), and two different pictures are refused.
 
     Example:
+        >>> from understudy.data.views import Views
         >>> def noisy(image):
         ...     return image + torch.randint(0, 3, image.shape, dtype=image.dtype)
         >>> views = Views([Own(noisy)])

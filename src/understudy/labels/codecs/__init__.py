@@ -14,16 +14,22 @@ from numpy.typing import NDArray
 from understudy.errors import StoreError, did_you_mean
 from understudy.labels.codecs.dense import Dense
 from understudy.labels.codecs.form import Codec
+from understudy.labels.codecs.hidden import Hidden
 from understudy.labels.codecs.int8 import Int8
+from understudy.labels.codecs.sampled import Sampled
 from understudy.labels.codecs.top_k import TopK
+from understudy.labels.codecs.top_p import TopP
 
-__all__ = ["CATALOGUE", "Dense", "Int8", "TopK", "make"]
+__all__ = ["CATALOGUE", "Dense", "Hidden", "Int8", "Sampled", "TopK", "TopP", "make"]
 
 CATALOGUE: Final[Mapping[str, type[Codec]]] = MappingProxyType(
     {
         "dense": Dense,
         "int8": Int8,
         "top_k": TopK,
+        "top_p": TopP,
+        "sampled": Sampled,
+        "hidden": Hidden,
     }
 )
 

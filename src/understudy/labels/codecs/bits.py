@@ -17,10 +17,25 @@ WIDEST = 57
 
 
 def spread(starts: NDArray[Any], lengths: NDArray[Any]) -> Integers:
-    """`start, start + 1, ...` of each row, `lengths` numbers each, joined."""
+    """`start, start + 1, ...` of each row, as many numbers as its length, joined."""
     ends = np.cumsum(lengths, dtype=np.int64)
     total = int(ends[-1]) if len(ends) else 0
     found: Integers = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    return found
+
+
+def joined(totals: NDArray[Any], counts: NDArray[Any]) -> Integers:
+    """What a running total is before each row, where rows have `counts` entries.
+
+    Args:
+        totals: the running total after each entry, `[entries]`.
+        counts: entries per row, `[rows]`.
+
+    Returns:
+        `[rows + 1]`: before each row, and after all of them.
+    """
+    ends = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    found: Integers = np.concatenate([[0], totals])[ends]
     return found
 
 
@@ -35,14 +50,11 @@ def pack_unary(runs: NDArray[Any], counts: NDArray[Any]) -> tuple[Bytes, Integer
         The bytes of all rows, and bytes per row.
     """
     ends = np.cumsum(runs, dtype=np.int64) + np.arange(1, len(runs) + 1)
-    before = np.concatenate([[0], ends])
-    last = np.cumsum(counts, dtype=np.int64)
-    bits = before[last] - before[last - counts]
-    sizes = (bits + 7) // 8
+    before = joined(ends, counts)
+    sizes = (np.diff(before) + 7) // 8
     starts = 8 * (np.cumsum(sizes) - sizes)
-    ones = ends - 1 + np.repeat(starts - before[last - counts], counts)
     flags = np.zeros(8 * int(sizes.sum()), np.uint8)
-    flags[ones] = 1
+    flags[ends - 1 + np.repeat(starts - before[:-1], counts)] = 1
     return np.packbits(flags, bitorder="little"), sizes
 
 
@@ -68,29 +80,31 @@ def unpack_unary(content: Bytes, sizes: NDArray[Any]) -> tuple[Integers, Integer
     return runs, counts
 
 
-def pack_fields(
-    fields: NDArray[np.uint64], offsets: NDArray[Any], size: int
-) -> Bytes:
+def pack_fields(fields: Integers, offsets: Integers, size: int) -> Bytes:
     """Write numbers into `size` bytes, each with its lowest bit at its offset.
 
     Args:
-        fields: numbers of up to `WIDEST` bits.
-        offsets: in bits; what they take must not overlap.
+        fields: numbers from 0 up, of `WIDEST` bits at most.
+        offsets: in bits; what the numbers take must not overlap.
         size: bytes.
     """
-    first, shift = offsets >> 3, (offsets & 7).astype(np.uint64)
-    moved = fields << shift
-    sums = np.zeros(size + 8)
+    first = offsets >> 3
+    moved = fields.astype(np.uint64) << (offsets & 7).astype(np.uint64)
+    # An empty field may begin after the last byte.
+    sums = np.zeros(size + 9)
     # Bits do not overlap, so that the sum of the bytes is what they are together.
     for byte in range(8):
         part = (moved >> np.uint64(8 * byte)) & np.uint64(255)
-        sums[byte : byte + size] += np.bincount(first, weights=part, minlength=size)
+        sums += np.bincount(first + byte, weights=part, minlength=size + 9)
     return sums[:size].astype(np.uint8)
 
 
-def windows(content: Bytes) -> NDArray[np.uint64]:
-    """The 8 bytes from each byte on, as one integer: what fields are read from."""
+def unpack_fields(content: Bytes, offsets: Integers) -> Integers:
+    """What stands from each offset (in bits) on: `WIDEST` bits or more, to be masked."""
     padded = np.zeros(len(content) + 8, np.uint8)
     padded[: len(content)] = content
-    view = np.ndarray((len(content) + 1,), "<u8", padded, strides=(1,))
-    return view.astype(np.uint64)
+    # The 8 bytes from each byte on, as one integer; reading them one by one would cost more.
+    windows = np.ndarray((len(content) + 1,), "<u8", padded, strides=(1,)).astype(np.int64)
+    found: Integers = windows.take(offsets >> 3)
+    found >>= offsets & 7
+    return found

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from understudy.errors import StoreError
 
-CHUNK = 2**20
+CHUNK = 2**18
+# Sums below this have lost digits.
+FAINT = 1e-290
 
 Logits = NDArray[np.float32]
 Masses = NDArray[np.float64]
@@ -54,15 +56,15 @@ def check_fewer(name: str, count: int, shape: tuple[int, ...]) -> None:
 
 
 def chunks(values: Logits) -> Iterator[slice]:
-    """Rows that are looked at together; there is always at least one chunk, perhaps empty."""
-    rows = max(1, CHUNK // max(1, values.shape[1]))
-    for start in range(0, max(1, len(values)), rows):
+    """Rows that are looked at together: few enough to stay in a processor's cache."""
+    rows = min(4096, max(1, CHUNK // values.shape[1]))
+    for start in range(0, len(values), rows):
         yield slice(start, start + rows)
 
 
 def largest(values: Logits, count: int) -> Ids:
-    """The classes of the `count` largest logits, in no promised order, `[rows, count]`."""
-    # PyTorch selects faster than NumPy here; it warns of arrays that cannot be written to.
+    """The classes of the `count` largest logits, the largest first, `[rows, count]`."""
+    # PyTorch selects faster than NumPy; it warns of arrays that cannot be written to.
     rows = torch.from_numpy(values if values.flags.writeable else values.copy())
     found: Ids = torch.topk(rows, count, dim=1).indices.numpy()
     return found
@@ -74,21 +76,43 @@ def weigh(values: Logits, ids: Ids) -> tuple[Masses, Masses]:
     The others are summed themselves: 1 minus the listed mass would be rounding noise, or negative,
     where nearly everything is listed.
 
+    Args:
+        values: logits `[rows, classes]`.
+        ids: the classes, which the row's largest is one of.
+
     Raises:
         StoreError: a row has no finite logit, or an infinite one.
     """
+    listed = np.take_along_axis(values, ids, axis=1).astype(np.float64)
+    peak = check_peak(listed.max(axis=1))
+    listed -= peak[:, None]
     others = values.astype(np.float64)
-    listed = np.take_along_axis(others, ids, axis=1)
     np.put_along_axis(others, ids, -np.inf, axis=1)
-    rest = log_sum(others)
-    total = np.logaddexp(log_sum(listed), rest)
-    if not np.isfinite(total).all():
-        raise StoreError(
-            "every position needs a largest logit that is finite, but "
-            f"{np.count_nonzero(~np.isfinite(total))} positions have none: -inf is for classes "
-            "that are ruled out, and never for all of them"
-        )
+    others -= peak[:, None]
+    np.exp(others, out=others)
+    left = others.sum(axis=1)
+    total = np.log(np.exp(listed).sum(axis=1) + left)
+    with np.errstate(divide="ignore"):
+        rest = np.log(left)
+    faint = np.flatnonzero(left < FAINT)
+    if len(faint):
+        rest[faint] = _sum_faint(values[faint], ids[faint]) - peak[faint]
     return listed - total[:, None], rest - total
+
+
+def check_peak(peak: Masses) -> Masses:
+    """The largest logit of each row, as it is given.
+
+    Raises:
+        StoreError: one is infinite: all classes of a row are ruled out, or one is certain.
+    """
+    lost = np.count_nonzero(~np.isfinite(peak))
+    if lost:
+        raise StoreError(
+            f"the largest logit of a position must be finite, but {lost} positions have none that "
+            "is: -inf is for classes that are ruled out, and never for all of them"
+        )
+    return peak
 
 
 def log_sum(values: Masses) -> Masses:
@@ -104,3 +128,10 @@ def log_sum(values: Masses) -> Masses:
 def smallest_unsigned(number: int) -> np.dtype[Any]:
     """The smallest unsigned type that holds `number`."""
     return np.min_scalar_type(number)
+
+
+def _sum_faint(values: Logits, ids: Ids) -> Masses:
+    """What is left, where its exp is too small for float64 beside the largest."""
+    others = values.astype(np.float64)
+    np.put_along_axis(others, ids, -np.inf, axis=1)
+    return log_sum(others)

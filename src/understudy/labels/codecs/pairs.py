@@ -8,6 +8,7 @@ field per pair. So the ends of all runs are found at once, and then every field 
 Golomb 1966, "Run-length encodings"; Rice and Plaunt 1971; Teuhola 1978 for the exponential one.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 
 from understudy.labels.codecs.bits import (
     Integers,
+    joined,
     pack_fields,
     pack_unary,
     spread,
+    unpack_fields,
     unpack_unary,
-    windows,
 )
 from understudy.labels.codecs.form import Stream
 
@@ -54,6 +56,17 @@ class Packed:
     body: Stream
     unary: Integers
 
+    def portions(self, size: int) -> Iterator[tuple[slice, "Packed"]]:
+        """Cut into `size` positions at a time: few enough to stay in a processor's cache."""
+        ends = np.concatenate([[0], np.cumsum(self.body.lengths, dtype=np.int64)])
+        for start in range(0, len(self.unary), size):
+            rows = slice(start, min(start + size, len(self.unary)))
+            body = Stream(
+                content=self.body.content[ends[rows.start] : ends[rows.stop]],
+                lengths=self.body.lengths[rows],
+            )
+            yield rows, Packed(body=body, unary=self.unary[rows])
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Code:
@@ -67,6 +80,19 @@ class Code:
     order: int
     lead: int | None = None
 
+    def unary_type(self, pairs: int, total: int) -> np.dtype[Any]:
+        """The smallest type for the number of unary bytes of a position.
+
+        Args:
+            pairs: the most pairs of a position.
+            total: the most that its weights sum to.
+        """
+        # The best width leaves 2 bits of a gap in unary on average; the runs of weights together
+        # are longest where all weights are the same.
+        counts = np.arange(1, pairs + 1)
+        longest = counts * np.log2(np.maximum(total / counts, 1))
+        return np.min_scalar_type(int((4 * pairs + longest.max()) / 8) + 1)
+
     def pack(self, pairs: Pairs, widths: NDArray[Any]) -> Packed:
         """Write pairs, their gaps with `widths` `[positions]` low bits."""
         low = self._low(pairs.counts, widths)
@@ -74,13 +100,14 @@ class Code:
         runs = np.empty(2 * len(low), np.int64)
         runs[0::2], runs[1::2] = pairs.gaps >> low, size - self.order
         unary, sizes = pack_unary(runs, 2 * pairs.counts)
-        fields = (pairs.gaps & _ones(low)) | ((pairs.weights & _ones(size)) << low)
-        ends = np.cumsum(low + size)
-        bits = np.diff(np.concatenate([[0], ends])[np.cumsum(pairs.counts)], prepend=0)
-        lengths = sizes + (bits + 7) // 8
+        before = joined(np.cumsum(low + size), pairs.counts)
+        lengths = sizes + (np.diff(before) + 7) // 8
         starts = np.cumsum(lengths) - lengths
-        offsets = _offsets(low + size, pairs.counts, starts + sizes)
-        content = pack_fields(fields.astype(np.uint64), offsets, int(lengths.sum()))
+        content = pack_fields(
+            (pairs.gaps & _ones(low)) | ((pairs.weights & _ones(size)) << low),
+            _offsets(low + size, pairs.counts, starts + sizes),
+            int(lengths.sum()),
+        )
         content[spread(starts, sizes)] = unary
         kind = np.min_scalar_type(int(lengths.max(initial=0)))
         return Packed(body=Stream(content=content, lengths=lengths.astype(kind)), unary=sizes)
@@ -93,10 +120,7 @@ class Code:
         counts >>= 1
         low = self._low(counts, widths)
         size = runs[1::2] + self.order
-        offsets = _offsets(low + size, counts, starts + packed.unary)
-        fields = windows(content).take(offsets >> 3).view(np.int64)
-        # The sign that a shift drags in lies above all bits of the field.
-        fields >>= offsets & 7
+        fields = unpack_fields(content, _offsets(low + size, counts, starts + packed.unary))
         gaps = (runs[0::2] << low) | (fields & _ones(low))
         weights = ((fields >> low) & _ones(size)) | (1 << size)
         return Pairs(gaps=gaps, weights=weights, counts=counts)
@@ -134,6 +158,5 @@ def _ones(count: Integers) -> Integers:
 def _offsets(bits: Integers, counts: Integers, starts: Integers) -> Integers:
     """Where each field begins, in bits, where those of a row follow each other from its byte on."""
     ends = np.cumsum(bits)
-    before = np.concatenate([[0], ends])[np.cumsum(counts) - counts]
-    found: Integers = ends - bits + np.repeat(8 * starts - before, counts)
+    found: Integers = ends - bits + np.repeat(8 * starts - joined(ends, counts)[:-1], counts)
     return found

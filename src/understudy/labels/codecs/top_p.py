@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from understudy.contracts import Outcomes
-from understudy.labels.codecs.form import Part, Parts, Stream
+from understudy.labels.codecs.form import Part, Parts
 from understudy.labels.codecs.listing import (
     Ids,
     Masses,
@@ -22,13 +22,12 @@ from understudy.labels.codecs.listing import (
 )
 from understudy.labels.codecs.pairs import Code, Packed, Pairs, best_widths
 from understudy.labels.codecs.parts import array, stream
+from understudy.labels.codecs.steps import COARSEST, FEWEST, FINEST, SLACK, Counts, deal, fineness
 
-# Masses are whole multiples of a step, 2**-COARSE where that is fine enough.
-COARSE, FINE = 10, 17
-# No listed mass but the largest is below 2 steps: 2**ORDER.
+# No listed mass but the largest is below FEWEST = 2**ORDER steps.
 ORDER = 1
-# Rounding must not make one more class necessary, nor lose a step that is there.
-SLACK = 1e-12
+# How many numbers are decoded together.
+CHUNK = 2**15
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,8 +83,8 @@ class TopP:
     def error(self) -> str:
         """A step."""
         return (
-            "each mass is less than one step off; a step is at most half of the smallest listed "
-            "mass and 2**-10, but never below 2**-17"
+            "each mass, and that of the rest, is at most one step off; a step is at most 2**-10 "
+            "and half of the smallest listed mass, but never below 2**-17"
         )
 
     @property
@@ -107,105 +106,96 @@ class TopP:
         check_fewer("k", self.k, shape)
 
     def encode(self, values: NDArray[np.float32], *, seed: int = 0) -> dict[str, Part]:
+        """Two bytes per position (three where k is large), and a `body` of different length.
+
+        `head` has the width of gaps in its low 5 bits and the fineness of steps above it; `unary`
+        says where in the body the fields begin. The body has pairs: the likeliest class with the
+        rest's steps, then all others in order, as gaps, with theirs. The likeliest one's steps are
+        what is missing to 1.
+
+        Raises:
+            StoreError: not more than k classes, or a position without a finite largest logit.
+        """
         del seed
         self.check(values.shape[1:])
         ids = np.empty((len(values), self.k), np.int64)
-        mass = np.empty((len(values), self.k + 1))
+        mass, rest = np.empty(ids.shape), np.empty(len(values))
         for rows in chunks(values):
             ids[rows] = largest(values[rows], self.k)
-            logs, rest = weigh(values[rows], ids[rows])
-            mass[rows] = np.exp(np.concatenate([logs, rest[:, None]], axis=1))
-        counts = self._counts(mass[:, :-1])
-        listed = np.arange(self.k) < counts[:, None]
-        steps, finesse = _steps(mass, listed)
-        pairs, widths = _pairs(ids, steps, listed, values.shape[1])
-        packed = _code(values.shape[1]).pack(pairs, widths)
+            mass[rows], rest[rows] = weigh(values[rows], ids[rows])
+        np.exp(mass, out=mass)
+        np.exp(rest, out=rest)
+        listed = np.arange(self.k) < self._counts(mass)[:, None]
+        rest += np.where(listed, 0, mass).sum(axis=1)
+        mass[~listed] = 0
+        fine = fineness(mass, rest)
+        pairs, widths = _pairs(ids, deal(mass, rest, fine), listed)
+        code = _code(values.shape[1])
+        packed = code.pack(pairs, widths)
         return {
-            "form": ((finesse - COARSE) << 5 | widths).astype(np.uint8),
-            "unary": packed.unary.astype(self._unary_type),
+            "head": ((fine - COARSEST) << 5 | widths).astype(np.uint8),
+            "unary": packed.unary.astype(code.unary_type(self.k, 2**FINEST + FEWEST)),
             "body": packed.body,
         }
 
     def decode(self, parts: Parts, *, shape: tuple[int, ...]) -> Outcomes:
-        form, unary, body = array(parts, "form"), array(parts, "unary"), stream(parts, "body")
-        ids = np.full((len(form), self.k), -1, np.int64)
-        log_mass = np.full((len(form), self.k), -np.inf, np.float32)
-        rest = np.empty(len(form), np.float32)
-        ends = np.concatenate([[0], np.cumsum(body.lengths, dtype=np.int64)])
-        code = _code(shape[0])
-        size = max(1, 2**15 // self.k)
-        for start in range(0, len(form), size):
-            rows = slice(start, start + size)
-            content = body.content[ends[start] : ends[min(start + size, len(form))]]
-            packed = Packed(
-                body=Stream(content=content, lengths=body.lengths[rows]),
-                unary=unary[rows].astype(np.int64),
-            )
-            finesse = (form[rows] >> 5).astype(np.int64) + COARSE
-            pairs = code.unpack(packed, form[rows] & 31)
-            first = np.cumsum(pairs.counts) - pairs.counts
-            weights, gaps = pairs.weights, pairs.gaps
-            top = gaps[first]
-            tail = weights[first] - 2**ORDER
-            gaps += 1
-            gaps[first] = 0
-            at = np.cumsum(gaps)
-            at -= np.repeat(at[first] + 1, pairs.counts)
-            at[first] = top
-            weights[first] = (1 << finesse) + (1<<ORDER) - np.add.reduceat(weights, first)
-            logs = np.log(weights.astype(np.float32))
-            unit = (finesse * math.log(2)).astype(np.float32)
-            logs -= np.repeat(unit, pairs.counts)
-            if len(at) == ids[rows].size:
-                ids[rows] = at.reshape(-1, self.k)
-                log_mass[rows] = logs.reshape(-1, self.k)
-            else:
-                listed = np.arange(self.k) < pairs.counts[:, None]
-                ids[rows][listed] = at
-                log_mass[rows][listed] = logs
-            with np.errstate(divide="ignore"):
-                rest[rows] = np.log(tail.astype(np.float32)) - unit
-        return Outcomes(ids=torch.from_numpy(ids), log_mass=torch.from_numpy(log_mass), rest=torch.from_numpy(rest), classes=shape[0])
+        """`k` places per position: the likeliest class, then all others in order, then -1."""
+        head, unary, body = array(parts, "head"), array(parts, "unary"), stream(parts, "body")
+        ids = np.full((len(head), self.k), -1, np.int64)
+        log_mass = np.full(ids.shape, -np.inf, np.float32)
+        rest = np.empty(len(head), np.float32)
+        packed = Packed(body=body, unary=unary.astype(np.int64))
+        for rows, portion in packed.portions(max(1, CHUNK // self.k)):
+            pairs = _code(shape[0]).unpack(portion, head[rows] & 31)
+            found, steps, left = _listed(pairs, (head[rows] >> 5).astype(np.int64) + COARSEST)
+            listed = np.arange(self.k) < pairs.counts[:, None]
+            ids[rows][listed], log_mass[rows][listed], rest[rows] = found, steps, left
+        return Outcomes(
+            ids=torch.from_numpy(ids),
+            log_mass=torch.from_numpy(log_mass),
+            rest=torch.from_numpy(rest),
+            classes=shape[0],
+        )
 
-    @property
-    def _unary_type(self):
-        return np.uint16
-
-    def _counts(self, mass: Masses):
-        enough = (np.cumsum(mass, axis=1) < self.p - SLACK).sum(axis=1) + 1
-        large = (mass >= 2.0 ** (ORDER - FINE)).sum(axis=1)
-        return np.clip(np.minimum(np.maximum(enough, self.minimum), large), 1, self.k)
+    def _counts(self, mass: Masses) -> Counts:
+        """Classes to list per position, where `mass` `[positions, k]` has the largest first."""
+        enough = (np.cumsum(mass, axis=1) < self.p * (1 - SLACK)).sum(axis=1) + 1
+        told = (mass >= FEWEST * 2.0**-FINEST).sum(axis=1)
+        found: Counts = np.minimum(np.maximum(enough, self.minimum), np.maximum(told, 1))
+        return found
 
 
-def _code(classes):
+def _code(classes: int) -> Code:
     return Code(order=ORDER, lead=(classes - 1).bit_length())
 
 
-def _steps(mass, listed):
-    smallest = np.where(listed, mass[:, :-1], 1).min(axis=1, initial=1)
-    with np.errstate(divide="ignore"):
-        finesse = np.clip(np.ceil(-np.log2(smallest)) + ORDER, COARSE, FINE).astype(np.int64)
-    # what is not listed joins the rest
-    rest = mass[:, -1] + np.where(listed, 0, mass[:, :-1]).sum(axis=1)
-    due = np.concatenate([np.where(listed, mass[:, :-1], 0), rest[:, None]], axis=1)
-    due *= (1 << finesse)[:, None]
-    steps = np.floor(due * (1 + SLACK))
-    steps[:, 0] = np.maximum(steps[:, 0], 1)
-    left = (1 << finesse) - steps.sum(axis=1)
-    part = due - steps
-    part[:, :-1][~listed] = -np.inf
-    rank = np.argsort(np.argsort(-part, axis=1, kind="stable"), axis=1, kind="stable")
-    steps += rank < left[:, None]
-    return steps.astype(np.int64), finesse
-
-
-def _pairs(ids: Ids, steps, listed, classes):
-    others = np.where(listed[:, 1:], ids[:, 1:], classes)
-    order = np.argsort(others, axis=1)
-    others = np.take_along_axis(others, order, axis=1)
+def _pairs(ids: Ids, steps: Counts, listed: NDArray[np.bool_]) -> tuple[Pairs, NDArray[np.uint8]]:
+    """What is packed, and the width of gaps per position."""
+    # Places that are not listed come last, so that `listed` is true of the sorted ones too.
+    order = np.argsort(np.where(listed, ids, np.iinfo(np.int64).max)[:, 1:], axis=1)
+    others = np.take_along_axis(ids[:, 1:], order, axis=1)
     gaps = np.diff(others, axis=1, prepend=-1) - 1
-    widths = best_widths(gaps, listed[:, 1:])
     weights = np.take_along_axis(steps[:, 1:-1], order, axis=1)
-    every = np.concatenate([ids[:, :1], gaps], axis=1)
-    heavy = np.concatenate([steps[:, -1:] + 2**ORDER, weights], axis=1)
-    return Pairs(gaps=every[listed], weights=heavy[listed], counts=listed.sum(axis=1)), widths
+    pairs = Pairs(
+        gaps=np.concatenate([ids[:, :1], gaps], axis=1)[listed],
+        weights=np.concatenate([steps[:, -1:] + FEWEST, weights], axis=1)[listed],
+        counts=listed.sum(axis=1),
+    )
+    return pairs, best_widths(gaps, listed[:, 1:])
+
+
+def _listed(pairs: Pairs, fine: Counts) -> tuple[Ids, NDArray[np.float32], NDArray[np.float32]]:
+    """Classes and log masses, joined; log of the rest per position. Overwrites the pairs."""
+    first = np.cumsum(pairs.counts) - pairs.counts
+    ids, steps = pairs.gaps, pairs.weights
+    top, left = ids[first], steps[first] - FEWEST
+    steps[first] = (1 << fine) + FEWEST - np.add.reduceat(steps, first)
+    ids += 1
+    ids[first] = 0
+    np.cumsum(ids, out=ids)
+    ids -= np.repeat(ids[first] + 1, pairs.counts)
+    ids[first] = top
+    unit = (fine * math.log(2)).astype(np.float32)
+    log_mass = np.log(steps.astype(np.float32)) - np.repeat(unit, pairs.counts)
+    with np.errstate(divide="ignore"):
+        return ids, log_mass, np.log(left.astype(np.float32)) - unit
