@@ -24,6 +24,7 @@ from understudy.cli.commands import app
 from understudy.cli.main import run as command
 from understudy.data.views import CATALOGUE as VIEWS
 from understudy.deployed import Deployed
+from understudy.labels.codecs import CATALOGUE as CODECS
 from understudy.recipe import Entry, Recipe
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +34,7 @@ CATALOGUES = {
     "source": dict(data.CATALOGUE),
     "model": dict(models.CATALOGUE),
     "view": dict(VIEWS),
+    "codec": {k: v for k, v in CODECS.items() if k != "hidden"},
     "loss": {kind: row.loss for kind, row in losses.CATALOGUE.items()},
 }
 # What stands in for the sections that a snippet leaves out.
@@ -196,10 +198,14 @@ def test_every_command_line_is_one_of_ours():
     seen = set()
     for place, (name, *arguments), whole in command_lines():
         assert name in group.commands, place
-        known = {flag for p in group.commands[name].params for flag in p.opts} | {"--help"}
+        found = group.commands[name]
+        inner = getattr(found, "commands", {})
+        if inner and arguments:
+            found, arguments = inner[arguments[0]], arguments[1:]
+        known = {flag for p in found.params for flag in p.opts} | {"--help"}
         assert {a for a in arguments if a.startswith("--")} <= known, place
         if whole:
-            group.commands[name].make_context(name, arguments)
+            found.make_context(name, arguments)
             seen.add(name)
     assert seen >= {"run", "predict", "check"}
 
@@ -338,7 +344,7 @@ def test_every_loss_has_its_section():
 
 def test_the_label_store_is_as_described(small_run):
     manifest = json.loads((small_run / "labels" / "manifest.json").read_text())
-    shard = load_file(small_run / "labels" / manifest["shards"][0]["file"])
+    shard = load_file(small_run / "labels" / manifest["shards"]["file"][0])
     found = tables("keys")
     assert set(found["manifest"]) == set(manifest)
     assert set(found["shard"]) == set(shard)
@@ -351,9 +357,9 @@ def test_the_store_can_be_read_without_our_package(workplace):
     names = {}
     exec(reader.code, names)
     stored = names["labels"]
-    assert stored["logits"].shape == (len(stored["ids"]), 10)
+    assert stored["logits:values"].shape == (len(stored["ids"]), 10)
     assert len(set(stored["ids"].tolist())) == names["manifest"]["rows"]
-    shard = load_file(Path("runs/demo/labels") / names["manifest"]["shards"][0]["file"])
+    shard = load_file(Path("runs/demo/labels") / names["manifest"]["shards"]["file"][0])
     assert all((stored[name] == shard[name]).all() for name in shard)
 
 

@@ -7,6 +7,8 @@ NaN, take its time) is told by files.
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -28,7 +30,7 @@ ray = pytest.importorskip("ray")
 ROWS, BATCH, SHARD = 96, 4, 8
 SHARDS = ROWS // SHARD
 # Workers cannot import a test: this module travels to them.
-ray.cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 class Teacher:
@@ -283,6 +285,19 @@ def test_every_error_for_people_comes_out_by_its_name_and_text(raised, kind, mon
     error = ray_engine._error(told["error"][0], told["text"][0])
     assert type(error) is kind
     assert str(error) == str(raised)
+
+
+@pytest.mark.slow
+def test_the_script_of_the_manual_does_what_it_says(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text()
+    code = page.split('```python title="label.py"\n')[1].split("```")[0]
+    (tmp_path / "label.py").write_text(code)
+    command = [sys.executable, "label.py", f"file://{tmp_path}/labels"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=200)
+    store = LabelStore(tmp_path / "labels")
+    store.verify()
+    assert len(store) == 1797
+    assert len(store.manifest.shards) == 4
 
 
 def test_nothing_is_started_where_nothing_is_missing(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from understudy.recipe.parts import Count, Entry, NotNegative, Part, Positive, TermEntry, Training
 
-Backend = Literal["auto", "eager", "channels_last", "bf16", "compile", "onnxruntime"]
+Backend = Literal["auto", "eager", "channels_last", "folded", "bf16", "compile", "onnxruntime"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 

@@ -20,8 +20,8 @@ from understudy.teachers.backends.pieces import InPieces
 
 AUTO: Final = "auto"
 # In nats of log-probability, or in standard deviations of the answers: see `difference`. The order
-# of float32 sums is worth 1e-5 to 1e-4 here, bfloat16 1e-1; a student notices neither 1e-3 nor
-# less, and labels are stored in half precision, which rounds by as much.
+# of float32 sums is worth 1e-5 to 1e-4 of them in a deep network, bfloat16 more than 1e-1: between
+# the two lies what tells a backend that computes the same from one that does not.
 TOLERANCE: Final = 1e-3
 PIECES: Final = (16, 32, 64)
 # What is not faster by this much is not worth another last digit.
