@@ -1,4 +1,4 @@
-"""What the CIFAR-100 speed benchmarks share: images, real teachers, our student, two plain loops."""
+"""What the CIFAR-100 speed benchmarks share: images, real teachers, our student, a plain loop."""
 
 import importlib.util
 import os

@@ -3,7 +3,8 @@
 *Bytes* are all that a store writes per token: values, heads, lengths and the index of streams
 (a `hidden` store has the head beside it, once). *TV* is the total variation between the teacher's
 distribution and what comes back, its rest spread evenly over the classes that are not listed; *KL*
-is the divergence of the second from the first. *Speeds* are tokens per second of processor time on
+is the divergence of the second from the first; single draws have none, as classes that were not
+drawn have no mass. *Speeds* are tokens per second of processor time on
 one thread, medians of several.
 
 The ratio compares `top_p` as it is recommended with a plain list of the k likeliest classes, 4
@@ -35,7 +36,7 @@ from understudy.labels.layout import EVERY
 SCALE = 4 if mode() == "full" else 1
 TIMINGS = 15
 PLAIN_BYTES = 6
-HEADS = ("codec", "bytes/token", "TV", "KL (nats)", "encode tokens/s", "decode tokens/s")
+HEADS = ("codec", "bytes", "TV", "KL", "encode/s", "decode/s")
 
 Masses = NDArray[np.float64]
 Curve = Callable[[int], float]
@@ -194,7 +195,7 @@ def show(case: Case, found: dict[str, dict[str, float]]) -> list[str]:
     """Print one case, and give it back as a page has it."""
     table = Table(title=f"{case.title}, {len(case.logits):,} tokens")
     for head in HEADS:
-        table.add_column(head, justify="left" if head == "codec" else "right")
+        table.add_column(head, justify="left" if head == "codec" else "right", no_wrap=True)
     rows = [line(title, measured) for title, measured in found.items()]
     for row in rows:
         table.add_row(*row)

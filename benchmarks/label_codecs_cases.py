@@ -1,7 +1,7 @@
 """What the teachers of `label_codecs.py` say: two language models, and two made ones.
 
-The story model is real. The word model is trained here, in about two minutes on one core. The made
-logits are random and say so; they stand in for vocabularies that no model at hand has.
+The story model is real. The word model is trained here, in less than two minutes on one core. The
+made logits are random and say so; they stand in for vocabularies that no model at hand has.
 """
 
 import json
@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-WORDS, WIDTH, LENGTH, BATCH, EPOCHS = 4096, 192, 64, 32, 6
+WORDS, WIDTH, LENGTH, BATCH, EPOCHS = 4096, 192, 64, 32, 4
 
 Numbers = NDArray[np.float32]
 

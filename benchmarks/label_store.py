@@ -211,11 +211,11 @@ def main() -> None:
     }
     lines = [
         f"- Opening a store of {MANY:,} rows: {figures['open_ms']:.1f} ms and "
-        f"{figures['open_mb']:.1f} MB. The first 256 random rows, which verify the shards that they "
-        f"lie in: {figures['first_batch_ms']:,.0f} ms; 256 others after that: "
+        f"{figures['open_mb']:.1f} MB. The first 256 random rows, which verify the shards they lie "
+        f"in: {figures['first_batch_ms']:,.0f} ms; 256 others after that: "
         f"{figures['batch_ms']:.1f} ms.",
-        f"- Labelling and training at {LARGE:,} rows takes {figures['memory_growth']:.3f} times the "
-        f"memory that it takes at {FEW:,} ({figures['peak_mb_few']:,.0f} to "
+        f"- Labelling and training at {LARGE:,} rows takes {figures['memory_growth']:.3f} times "
+        f"the memory that it takes at {FEW:,} ({figures['peak_mb_few']:,.0f} to "
         f"{figures['peak_mb_large']:,.0f} MB); with mapped files, which the system can take back, "
         f"{figures['resident_mb_few']:,.0f} to {figures['resident_mb_large']:,.0f} MB.",
     ]

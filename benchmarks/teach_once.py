@@ -4,9 +4,9 @@ The real ensemble ResNet-20 + 26 + 32, and ResNet-32 alone, into our 16-channel 
 with crop and flip, 30 epochs, 4 stored views. The *tutorial loop* (DataLoader with 2 workers,
 per-image transforms, NCHW, eager) calls its teachers under no_grad at every step.
 
-A whole run is labelling (the choice of the backend included) plus 30 times the median of an epoch:
-labelling is measured whole, epochs take turns in `ROUNDS` rounds, and the other 29 are extrapolated.
-An epoch of ours is a whole `fit` of one epoch, so what a training takes to begin is counted 30 times.
+A whole run is labelling (the choice of the backend included) plus 30 times the median of an
+epoch: labelling is measured whole, epochs take turns in `ROUNDS` rounds and are extrapolated. An
+epoch of ours is a whole `fit` of one epoch: what a training takes to begin is counted 30 times.
 
 Reduced: 5,000 rows. FULL=1: 15,000 rows. What the stored views cost in accuracy is measured by
 stored_views.py.
@@ -243,10 +243,10 @@ def report(
         figures[f"{name.replace(', ', ' ').replace(' ', '_').replace('-', '_')}_seconds"] = found
     console.print(table)
     sentence = (
-        f"From stored labels a whole run is {figures['speedup_ensemble']:.2f} times faster with the "
-        f"ensemble and {figures['speedup_single']:.2f} times with ResNet-32 alone. An epoch takes "
-        f"{figures['epoch_over_cross_entropy']:.3f} times that of cross-entropy in our engine, and "
-        f"{figures['epoch_over_plain_cross_entropy']:.3f} times that of cross-entropy in the "
+        f"From stored labels a whole run is {figures['speedup_ensemble']:.2f} times faster with "
+        f"the ensemble and {figures['speedup_single']:.2f} times with ResNet-32 alone. An epoch "
+        f"takes {figures['epoch_over_cross_entropy']:.3f} times that of cross-entropy in our engine, "
+        f"and {figures['epoch_over_plain_cross_entropy']:.3f} times that of cross-entropy in the "
         f"tutorial loop. The teacher pass of ResNet-32 is {figures['teacher_pass_speedup']:.2f} "
         "times faster than eager NCHW."
     )

@@ -196,12 +196,12 @@ def command_lines():
 def test_every_command_line_is_one_of_ours():
     group = typer.main.get_command(app)
     seen = set()
-    for place, (name, *arguments), whole in command_lines():
+    for place, (name, *rest), whole in command_lines():
         assert name in group.commands, place
-        found = group.commands[name]
+        found, arguments = group.commands[name], rest
         inner = getattr(found, "commands", {})
-        if inner and arguments:
-            found, arguments = inner[arguments[0]], arguments[1:]
+        if inner and rest:
+            found, arguments = inner[rest[0]], rest[1:]
         known = {flag for p in found.params for flag in p.opts} | {"--help"}
         assert {a for a in arguments if a.startswith("--")} <= known, place
         if whole:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from understudy.contracts import Batch, Knowledge
+from understudy.contracts import Batch, Knowledge, Outcomes, Ragged
 from understudy.errors import ModelError, TrainingError
 from understudy.losses import HardLabel, HardValue, LogitMSE, SoftTargetKL, SoftValue
 from understudy.objective import Objective, Term, control_objective, scheduled
@@ -408,3 +408,86 @@ def test_a_regressions_control_is_in_the_same_units():
     batch = Batch(inputs=torch.zeros(2, 1), labels=torch.tensor([[10.0, -1.0], [12.0, torch.nan]]))
     total = at(made, torch.tensor([[14.0, -1.0], [0.0, 0.0]]), None, batch)
     assert float(total.loss) == pytest.approx(2.0)
+
+
+# --- mixed rows, and teachers that list some outcomes --------------------------------------------
+
+
+class TestMixedRows:
+    student = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, -1.0], [1.0, 1.0, 3.0]])
+
+    def loss(self, labels, partners, shares):
+        term = Term(name="hard", loss=HardLabel(), reads="logits", labels=True)
+        objective = Objective([term], task=CLASSES, offers=frozenset())
+        batch = Batch(
+            inputs=torch.zeros(3, 1),
+            labels=torch.tensor(labels),
+            partner_labels=torch.tensor(partners),
+            shares=torch.tensor(shares),
+        )
+        return objective(self.student, None, batch, epoch=0.0, epochs=1).loss
+
+    def expected(self, row, label):
+        return -self.student[row].log_softmax(dim=0)[label]
+
+    def test_both_labels_count_by_their_share(self):
+        found = self.loss([0, 1, 2], [2, 1, 0], [0.25, 0.5, 1.0])
+        rows = [
+            0.25 * self.expected(0, 0) + 0.75 * self.expected(0, 2),
+            self.expected(1, 1),
+            self.expected(2, 2),
+        ]
+        torch.testing.assert_close(found, torch.stack(rows).mean())
+
+    def test_a_partner_without_a_label_leaves_all_to_the_rows_own(self):
+        found = self.loss([0, 1, 2], [-1, -1, -1], [0.25, 0.5, 0.1])
+        rows = [self.expected(row, row) for row in range(3)]
+        torch.testing.assert_close(found, torch.stack(rows).mean())
+
+    def test_a_row_without_a_label_counts_for_nothing_whatever_its_partner_has(self):
+        found = self.loss([0, -1, -1], [1, 2, 0], [0.5, 0.5, 0.5])
+        torch.testing.assert_close(found, 0.5 * self.expected(0, 0) + 0.5 * self.expected(0, 1))
+
+
+class TestListedOutcomes:
+    soft = Term(name="soft", loss=SoftTargetKL(temperature=2.0), reads="logits", needs=("logits",))
+
+    def told(self, classes=3):
+        logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 3.0, 1.0]]).log_softmax(dim=1)
+        return Outcomes(
+            ids=torch.tensor([[0, 1, 2], [0, 1, 2]]),
+            log_mass=logits,
+            rest=torch.full((2,), -torch.inf),
+            classes=classes,
+        ), logits
+
+    def loss(self, told, own):
+        objective = Objective([self.soft], task=CLASSES, offers=frozenset({"logits"}),
+                              listed=frozenset({"logits"}))  # fmt: skip
+        batch = Batch(inputs=torch.zeros(2, 1))
+        knowledge = Knowledge(fields={"logits": told})
+        return objective(own, knowledge, batch, epoch=0.0, epochs=1).loss
+
+    def test_all_classes_listed_are_the_dense_loss(self):
+        told, logits = self.told()
+        own = torch.tensor([[0.5, 0.1, 0.0], [1.0, 0.0, 2.0]], requires_grad=True)
+        found = self.loss(told, own)
+        dense = self.soft.loss(own, logits).mean()
+        torch.testing.assert_close(found, dense)
+        gradient = torch.autograd.grad(found, own)[0]
+        torch.testing.assert_close(gradient, torch.autograd.grad(dense, own)[0])
+
+    def test_another_number_of_classes_is_refused_with_both(self):
+        with pytest.raises(ModelError, match=r"know 4 classes.*answers 3"):
+            self.loss(self.told(classes=4)[0], torch.zeros(2, 3))
+
+    def test_a_loss_that_needs_every_number_is_refused_before_training(self):
+        term = Term(name="mse", loss=LogitMSE(), reads="logits", needs=("logits",))
+        with pytest.raises(ModelError, match=r"`mse` needs every number.*dense `labels.codec`"):
+            Objective([term], task=CLASSES, offers=frozenset({"logits"}),
+                      listed=frozenset({"logits"}))  # fmt: skip
+
+    def test_sequences_are_refused_until_something_can_read_them(self):
+        ragged = Ragged(values=torch.zeros(3, 3), lengths=torch.tensor([1, 2]))
+        with pytest.raises(ModelError, match="sequences of different lengths"):
+            self.loss(ragged, torch.zeros(2, 3))

@@ -136,9 +136,7 @@ class TestBadRows:
 
     def test_they_are_left_out_where_that_is_wanted(self, tmp_path, content):
         folder = tmp_path / "store"
-        manifest = record_ids(
-            folder, teacher=self.Sick(), ids=np.arange(20), on_bad_rows="skip"
-        )
+        manifest = record_ids(folder, teacher=self.Sick(), ids=np.arange(20), on_bad_rows="skip")
         store = LabelStore(folder)
         assert (manifest.rows, manifest.skipped) == (18, 2)
         assert sorted(set(range(20)) - set(store.ids().tolist())) == [7, 12]
@@ -203,7 +201,9 @@ def test_two_processes_may_read_what_one_of_them_opened(tmp_path):
     store = LabelStore(tmp_path / "store")
     store.read(torch.arange(3))
     other = pickle.loads(pickle.dumps(store))
-    assert torch.equal(other.read(torch.arange(30))["logits"], store.read(torch.arange(30))["logits"])
+    assert torch.equal(
+        other.read(torch.arange(30))["logits"], store.read(torch.arange(30))["logits"]
+    )
 
 
 def test_batches_without_rows_are_no_rows():

@@ -259,6 +259,16 @@ def test_a_place_that_workers_do_not_share_is_found_at_the_first_shard():
     assert place.files() == ["manifest.json"]
 
 
+@pytest.mark.usefixtures("running")
+@pytest.mark.parametrize(("options", "law"), [
+    ({"gpus": 1000}, "a worker needs GPU 1000, but no machine of this Ray has more than"),
+    ({"cpus": 3}, "a worker needs CPU 3, but no machine of this Ray has more than 2: ask for less"),
+])  # fmt: skip
+def test_a_worker_that_no_machine_has_room_for_is_refused_at_once(tmp_path, options, law):
+    with pytest.raises(RunError, match=law):
+        write(RayEngine(make(), **options), LocalPlace(tmp_path / "store"))
+
+
 class OwnError(ModelError):
     """Of somebody who wrote a teacher."""
 
@@ -301,7 +311,7 @@ def test_the_script_of_the_manual_does_what_it_says(tmp_path):
 
 
 def test_nothing_is_started_where_nothing_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(RayEngine, "_ray", None)
+    monkeypatch.setattr(ray_engine, "session", None)
     order = Order(keep={}, plan="any")
     RayEngine(make())([], order=order, place=LocalPlace(tmp_path), done=lambda number: None)
 

@@ -214,7 +214,7 @@ def test_an_ensemble_teaches_with_the_mean_of_its_members(run_small, small, tmp_
 
 
 @pytest.mark.parametrize(("teacher", "law"), [
-    ({"ensemble": [{"model": {"kind": "mlp", "hidden": [4]}}]}, "a member's `model` needs `weights`"),
+    ({"ensemble": [{"model": {"kind": "mlp", "hidden": [4]}}]}, "`model` needs `weights`"),
     ({"ensemble": [], "answers": "logits"}, "exactly one of"),
     ({"ensemble": [{"onnx": "x.onnx"}], "onnx": "y.onnx"}, "exactly one of"),
     ({"ensemble": [{"onnx": "x.onnx"}], "answers": "probabilities"}, "write them into the"),
@@ -225,3 +225,30 @@ def test_an_ensemble_that_is_not_whole_is_refused(run_small, small, teacher, law
     with pytest.raises(RecipeError) as error:
         run_small(data)
     assert law in str(error.value)
+
+
+def test_ray_writes_the_same_store_as_this_process(run_small, small, tmp_path):
+    """Two workers load run and teacher for themselves."""
+    pytest.importorskip("ray")
+    data = small(
+        seeds=1, labels={"shard_rows": 64, "batch_size": 32, "codec": {"kind": "top_p", "k": 5}}
+    )
+    run_small(data, "serial", until="labels")
+    data["labels"] |= {"engine": "ray", "workers": 2}
+    run_small(data, "ray", until="labels")
+    serial, ray = (
+        {p.name: p.read_bytes() for p in (tmp_path / name / "labels").glob("*.safetensors")}
+        for name in ("serial", "ray")
+    )
+    assert len(serial) > 4
+    assert serial == ray
+
+
+def test_a_whole_run_may_have_a_teacher_with_bad_rows(run_small, small, tmp_path):
+    """Rows that it cannot answer are no rows of its score either, and the report says so."""
+    (tmp_path / "sick.py").write_text(PREDICTORS)
+    data = small(seeds=2, labels={"on_bad_rows": "skip"})
+    data["teacher"] = {"predictor": {"kind": "custom", "target": "sick.py:Sick"}}
+    record = run_small(data)
+    assert any("was not finite" in warning for warning in record.data["warnings"])
+    assert record.data["verdict"]

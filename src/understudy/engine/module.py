@@ -119,15 +119,16 @@ class Distiller(lightning.LightningModule):
         options = self._training.optimizer
         parameters = [p for p in self.parameters() if p.requires_grad]
         optimizer: torch.optim.Optimizer
+        # One kernel for all tensors: the difference is large for small students. It does not go
+        # together with mixed precision and gradient clipping, nor with every device.
         plain = str(self.trainer.precision).startswith("32")
+        fused = plain and all(p.device.type == "cpu" for p in parameters)
         if options.kind == "adamw":
             optimizer = torch.optim.AdamW(
                 parameters,
                 lr=options.learning_rate,
                 weight_decay=options.weight_decay,
-                # One kernel for all tensors: the difference is large for small students. It does
-                # not go together with mixed precision and gradient clipping, nor with every device.
-                fused=plain and all(p.device.type == "cpu" for p in parameters),
+                fused=fused,
             )
         else:
             optimizer = torch.optim.SGD(
@@ -136,6 +137,7 @@ class Distiller(lightning.LightningModule):
                 weight_decay=options.weight_decay,
                 momentum=options.momentum,
                 nesterov=options.nesterov,
+                fused=fused,
             )
         steps = int(self.trainer.estimated_stepping_batches)
         if math.isinf(self.trainer.num_training_batches):  # known from here on

@@ -5,14 +5,9 @@ shards to the place itself. A shard is a pure function of its number, so a worke
 the shard it was at, and one that is written twice is the same.
 """
 
-import logging
-import os
-import signal
-import tempfile
-import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,13 +16,11 @@ from understudy.contracts import Teacher
 from understudy.errors import MissingExtraError, RunError, UnderstudyError
 from understudy.labels.place import LocalPlace, Place
 from understudy.labels.portions import Order, Portions, shard_name, shard_pieces
+from understudy.labels.ray_session import session
 from understudy.labels.remote_place import RemotePlace
 
 Make = Callable[[], tuple[Teacher, Portions]]
 Row = Mapping[str, Any]
-
-# Of a Ray that is started here: it tells nobody, and what it has to say comes out as errors.
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
 class RayEngine:
@@ -60,7 +53,7 @@ class RayEngine:
             make: builds the teacher and the portions; called once in every worker, so it must
                 be something that can be pickled.
             workers: processes, each with a teacher of its own.
-            cpus: per worker; PyTorch computes with as many threads.
+            cpus: per worker that has no GPU; PyTorch computes with as many threads.
             gpus: per worker; may be a fraction.
             tries: how often a shard is begun before it is held to be what kills its workers.
             object_store: bytes of shared memory of a Ray that is started here. Only numbers and
@@ -87,13 +80,16 @@ class RayEngine:
 
         Raises:
             UnderstudyError: what a worker raised, as it raised it.
-            RunError: a shard kills every worker that begins it, or what the workers wrote cannot
-                be seen from here.
+            RunError: a shard kills every worker that begins it, no machine has room for a worker,
+                or what the workers wrote cannot be seen from here.
         """
         if not numbers:
             return
         place = _everywhere(place)
-        with self._ray(), closing(self._rows(numbers, order, place)) as rows:
+        with (
+            session(cpus=self._workers * self._cpus, object_store=self._object_store),
+            closing(self._rows(numbers, order, place)) as rows,
+        ):
             for row in rows:
                 if row["error"]:
                     raise _error(row["error"], row["text"])
@@ -107,6 +103,7 @@ class RayEngine:
         import ray
         import ray.data
 
+        self._check_room()
         visits = ray.remote(num_cpus=0)(_Visits).remote()
         # One block per number: a block is what a lost worker has to do again.
         data = ray.data.from_items(numbers, override_num_blocks=len(numbers)).map_batches(
@@ -117,8 +114,9 @@ class RayEngine:
             compute=ray.data.ActorPoolStrategy(
                 size=min(self._workers, len(numbers)), max_tasks_in_flight_per_actor=1
             ),
-            num_cpus=self._cpus,
-            num_gpus=self._gpus,
+            # Ray Data wants one or the other.
+            num_cpus=None if self._gpus else self._cpus,
+            num_gpus=self._gpus or None,
         )
         data.context.enable_progress_bars = False
         data.context.raise_original_map_exception = True
@@ -131,45 +129,17 @@ class RayEngine:
                 for index in range(len(batch["number"])):
                     yield {name: column[index] for name, column in batch.items()}
 
-    @contextmanager
-    def _ray(self) -> Iterator[None]:
-        """A Ray to work with; one that is started here is stopped here."""
-        import ray
-        import ray.data
-
-        if ray.is_initialized():
-            with _quiet():
-                yield
-            return
-        with _kept(QUIET):
-            with _without(b"RAY_BACKEND_LOG_LEVEL"):
-                self._start()
-            try:
-                with _quiet():
-                    yield
-            finally:
-                ray.shutdown()
-
-    def _start(self) -> None:
+    def _check_room(self) -> None:
+        """Ray would wait without a word for a machine that may never come."""
         import ray
 
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-        try:
-            if os.environ.get("RAY_ADDRESS"):
-                ray.init(**quiet)
-                return
-            ray.init(
-                address="local",
-                num_cpus=self._workers * self._cpus,
-                include_dashboard=False,
-                object_store_memory=self._object_store,
-                **quiet,
-            )
-        except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
+        name, wanted = ("GPU", self._gpus) if self._gpus else ("CPU", self._cpus)
+        most = max(node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"])
+        if most < wanted:
             raise RunError(
-                f"Ray cannot be started ({error}): set RAY_ADDRESS to a cluster that runs, or use "
-                "`labels: {engine: serial}`"
-            ) from error
+                f"a worker needs {name} {wanted:g}, but no machine of this Ray has more than "
+                f"{most:g}: ask for less, or add a machine that has it before the pass begins"
+            )
 
 
 class _Visits:
@@ -253,47 +223,3 @@ def _error(name: str, text: str) -> UnderstudyError:
     error = kind.__new__(kind, text)
     error.args = (text,)
     return error
-
-
-@contextmanager
-def _kept(settings: Mapping[str, str]) -> Iterator[None]:
-    """Set variables where nobody has; take away what Ray adds, and its hand on SIGTERM."""
-    before, handler = set(os.environ), signal.getsignal(signal.SIGTERM)
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
-    try:
-        yield
-    finally:
-        for name in set(os.environ) - before:
-            del os.environ[name]
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
-
-
-@contextmanager
-def _without(text: bytes) -> Iterator[None]:
-    """Standard error without lines that hold this text, for what is written by C++."""
-    error = os.dup(2)
-    with tempfile.TemporaryFile() as caught:
-        os.dup2(caught.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(error, 2)
-            os.close(error)
-            caught.seek(0)
-            os.write(2, b"".join(line for line in caught if text not in line))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Ray Data writes to its log files only."""
-    handlers = [h for h in logging.getLogger("ray.data").handlers if hasattr(h, "stream")]
-    levels = [handler.level for handler in handlers]
-    for handler in handlers:
-        handler.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for handler, level in zip(handlers, levels, strict=True):
-            handler.setLevel(level)

@@ -27,6 +27,7 @@ from understudy.pipeline.distil import Trained, predict, trained_module
 from understudy.pipeline.members import own_preprocess
 from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
+from understudy.tasks import Regression
 
 Array = NDArray[Any]
 ANSWERS, SCORES = "answers.safetensors", "evaluation.json"
@@ -115,7 +116,17 @@ def _teacher_answers(work: Work, loaded: Loaded, positions: NDArray[np.int64]) -
         index = positions[start : start + size]
         knowledge = loaded.teacher(Batch(inputs=inputs[index], ids=ids[index]))
         found.append(knowledge.tensor(work.material.task.output).float().cpu().numpy())
-    return np.concatenate(found)
+    answers = np.concatenate(found)
+    bad = ~np.isfinite(answers).all(axis=1)
+    if bad.any() and work.recipe.labels.on_bad_rows == "skip":
+        # What says nothing of a row knows nothing of it: equal probabilities, or the mean.
+        task = work.material.task
+        answers[bad] = task.mean if isinstance(task, Regression) else 0.0
+        work.notes.append(
+            f"the teacher's answer to {bad.sum()} of {len(bad)} evaluated rows was not finite; "
+            "its score counts them as rows that it knows nothing of"
+        )
+    return answers
 
 
 def _file_answers(work: Work, name: str, positions: NDArray[np.int64]) -> Array:

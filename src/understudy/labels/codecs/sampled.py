@@ -46,7 +46,7 @@ class Sampled:
     With `exact` the likeliest classes are stored as they are, and the draws are from all others:
     still right on average, and much less noisy.
 
-    Fifty draws have some 15 to 30 classes and take 30 to 60 bytes; an exact class takes 5 to 8
+    Fifty draws have some 5 to 30 classes and take 15 to 45 bytes; an exact class takes 5 to 8
     more. What is drawn is a function of the seed and the logits alone.
 
     Attributes:

@@ -40,7 +40,7 @@ class TopK:
     than the one over all classes. Nothing is renormalised over the k. Classes that are ruled out
     (a logit of -inf) are never listed.
 
-    It takes 5 to 8 bytes per class: 4 or 2 for its mass, the rest for its number. `top_p` needs
+    It takes 3 to 8 bytes per class: 4 or 2 for its mass, the rest for its number. `top_p` needs
     far fewer bytes for the same total variation, and is not exact.
 
     Attributes:

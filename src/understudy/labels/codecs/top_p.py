@@ -24,8 +24,8 @@ from understudy.labels.codecs.pairs import Code, Packed, Pairs, best_widths
 from understudy.labels.codecs.parts import array, stream
 from understudy.labels.codecs.steps import COARSEST, FEWEST, FINEST, SLACK, Counts, deal, fineness
 
-# No listed mass but the largest is below FEWEST = 2**ORDER steps.
-ORDER = 1
+# No listed mass but the largest is below FEWEST steps, nor is what is written for the rest.
+ORDER = FEWEST.bit_length() - 1
 # How many numbers are decoded together.
 CHUNK = 2**15
 
@@ -39,7 +39,7 @@ class TopP:
     ones; it costs 5 to 7 bits each. The steps are dealt out by largest remainders, so that listed
     classes and rest weigh exactly 1 together: nothing is renormalised.
 
-    A class takes 1 to 2.5 bytes in all, its number included: less where likely classes are near
+    A class takes 1.5 to 2.5 bytes in all, its number included: less where likely classes are near
     each other. Of a class that weighs less than 2**-16 nothing is told but in the rest, whatever
     `minimum` says; the likeliest class is always listed.
 
@@ -147,9 +147,9 @@ class TopP:
         packed = Packed(body=body, unary=unary.astype(np.int64))
         for rows, portion in packed.portions(max(1, CHUNK // self.k)):
             pairs = _code(shape[0]).unpack(portion, head[rows] & 31)
-            found, steps, left = _listed(pairs, (head[rows] >> 5).astype(np.int64) + COARSEST)
+            found, logs, left = _listed(pairs, (head[rows] >> 5).astype(np.int64) + COARSEST)
             listed = np.arange(self.k) < pairs.counts[:, None]
-            ids[rows][listed], log_mass[rows][listed], rest[rows] = found, steps, left
+            ids[rows][listed], log_mass[rows][listed], rest[rows] = found, logs, left
         return Outcomes(
             ids=torch.from_numpy(ids),
             log_mass=torch.from_numpy(log_mass),

@@ -1,0 +1,84 @@
+"""A store as columns that other trainers read."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from labels.conftest import FakeTeacher, record_ids
+from labels.test_ragged import Writes, length, sequence
+from understudy.errors import StoreError
+from understudy.labels import codecs
+from understudy.labels.columns import export_columns
+from understudy.labels.portions import Keep
+from understudy.labels.store import LabelStore
+
+
+def keep(kind, **parameters):
+    return {"logits": Keep(codec=codecs.make(kind, parameters, {}), reads="logits")}
+
+
+def table_of(path):
+    if path.suffix == ".parquet":
+        return pq.read_table(path)
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_every_row_and_view_is_a_row_of_the_table(tmp_path, suffix):
+    record_ids(tmp_path / "store", teacher=FakeTeacher(), ids=np.arange(20), views=2,
+               needs=("logits", "hidden"))  # fmt: skip
+    store, path = LabelStore(tmp_path / "store"), tmp_path / f"out{suffix}"
+    assert export_columns(store, path, rows=7) == 40
+    table = table_of(path)
+    assert table.column_names == ["id", "view", "hidden", "logits"]
+    ids, views = (torch.tensor(table[name].to_pylist()) for name in ("id", "view"))
+    found = store.read(ids, views)
+    np.testing.assert_array_equal(table["logits"].to_pylist(), found["logits"].numpy())
+    np.testing.assert_array_equal(table["hidden"].to_pylist(), found["hidden"].numpy())
+
+
+def test_listed_outcomes_are_three_columns_the_likeliest_first(tmp_path):
+    record_ids(tmp_path / "store", teacher=FakeTeacher(), ids=np.arange(6), keep=keep("top_k", k=2))
+    export_columns(LabelStore(tmp_path / "store"), tmp_path / "out.parquet")
+    table = table_of(tmp_path / "out.parquet")
+    assert table.column_names == ["id", "view", "logits_ids", "logits_logprobs", "logits_rest"]
+    for number in range(6):
+        logits = torch.tensor([np.sin(number), np.cos(number), float(number)])
+        expected = logits.log_softmax(dim=0).sort(descending=True)
+        row = {name: table[name][number].as_py() for name in table.column_names}
+        assert row["logits_ids"] == expected.indices[:2].tolist()
+        np.testing.assert_allclose(row["logits_logprobs"], expected.values[:2], atol=1e-6)
+        np.testing.assert_allclose(row["logits_rest"], expected.values[2], atol=1e-6)
+
+
+def test_sequences_are_lists_with_one_entry_per_position(tmp_path):
+    record_ids(
+        tmp_path / "store", teacher=Writes(), ids=np.arange(100, 108), keep=keep("top_k", k=3)
+    )
+    export_columns(LabelStore(tmp_path / "store"), tmp_path / "out.parquet")
+    table = table_of(tmp_path / "out.parquet")
+    for row, number in enumerate(range(100, 108)):
+        ids = table["logits_ids"][row].as_py()
+        assert len(ids) == length(number) == len(table["logits_rest"][row].as_py())
+        expected = np.argsort(-sequence(number), axis=1)[:, :3]
+        np.testing.assert_array_equal(np.array(ids).reshape(-1, 3), expected)
+
+
+def test_sampled_weights_sum_to_one(tmp_path):
+    record_ids(tmp_path / "store", teacher=Writes(), ids=np.arange(101, 104),
+               keep=keep("sampled", draws=9))  # fmt: skip
+    export_columns(LabelStore(tmp_path / "store"), tmp_path / "out.parquet")
+    table = table_of(tmp_path / "out.parquet")
+    for weights in table["logits_weights"].to_pylist():
+        np.testing.assert_allclose([sum(one) for one in weights], 1, atol=1e-5)
+    assert "logits_entropy" in table.column_names
+
+
+def test_another_kind_of_file_is_refused_and_nothing_is_written(tmp_path):
+    record_ids(tmp_path / "store", teacher=FakeTeacher(), ids=np.arange(6))
+    with pytest.raises(StoreError, match=r"ends in .parquet or .arrow, but got"):
+        export_columns(LabelStore(tmp_path / "store"), tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
