@@ -245,7 +245,7 @@ def report(
     sentence = (
         f"From stored labels a whole run is {figures['speedup_ensemble']:.2f} times faster with "
         f"the ensemble and {figures['speedup_single']:.2f} times with ResNet-32 alone. An epoch "
-        f"takes {figures['epoch_over_cross_entropy']:.3f} times that of cross-entropy in our engine, "
+        f"takes {figures['epoch_over_cross_entropy']:.3f} times that of cross-entropy in our engine "
         f"and {figures['epoch_over_plain_cross_entropy']:.3f} times that of cross-entropy in the "
         f"tutorial loop. The teacher pass of ResNet-32 is {figures['teacher_pass_speedup']:.2f} "
         "times faster than eager NCHW."

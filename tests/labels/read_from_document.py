@@ -6,10 +6,8 @@ any order) and `out` (an .npz file to write).
 
 import json
 import sys
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,18 +15,16 @@ TYPES = {"U8": "<u1", "I8": "<i1", "U16": "<u2", "U32": "<u4", "I64": "<i8"}
 TYPES |= {"F16": "<f2", "F32": "<f4"}
 
 
-def tensors(path: Path, entry: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def tensors(folder, entry):
     """The arrays of a file and what its header says of it, after its checksums were compared."""
-    content = path.read_bytes()
+    content = (folder / entry["file"]).read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
+    if len(content) != entry["bytes"] or sha256(content[:start]).hexdigest() != entry["sha256"]:
+        raise SystemExit(f"{entry['file']}: its size or header is not what the manifest says")
     header = json.loads(content[8:start])
     said = json.loads(header.pop("__metadata__")["understudy"])
-    if entry is not None and entry["bytes"] != len(content):
-        raise SystemExit(f"{path.name} has another size than the manifest says")
-    if entry is not None and entry["sha256"] != sha256(content[:start]).hexdigest():
-        raise SystemExit(f"{path.name} has another header than the manifest says")
-    if said["data_sha256"] != sha256(content[start:]).hexdigest():
-        raise SystemExit(f"{path.name} has other data than its header says")
+    if sha256(content[start:]).hexdigest() != said["data_sha256"]:
+        raise SystemExit(f"{entry['file']}: its data are not what its header says")
     arrays = {}
     for name, tensor in header.items():
         here = slice(*(start + at for at in tensor["data_offsets"]))
@@ -40,136 +36,133 @@ def tensors(path: Path, entry: dict[str, Any] | None) -> tuple[dict[str, Any], d
 class Store:
     """A complete store, verified whole when it is opened."""
 
-    def __init__(self, folder: Path) -> None:
-        self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        known = self.manifest["format"] == "understudy-labels" and self.manifest["version"] == 2
-        if not (known and self.manifest["complete"]):
-            raise SystemExit(f"{folder} is no complete store of version 2")
-        self.index, _ = tensors(folder / self.manifest["index"]["file"], self.manifest["index"])
-        lists = self.manifest["shards"]
-        self.shards = []
-        for number in range(len(lists["file"])):
-            entry = {key: values[number] for key, values in lists.items()}
-            arrays, said = tensors(folder / entry["file"], entry)
-            if said["plan"] != self.manifest["plan"] or said["shard"] != number:
+    def __init__(self, folder):
+        self.manifest = manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+        known = (manifest["format"], manifest["version"]) == ("understudy-labels", 2)
+        if not (known and manifest["complete"]):
+            raise SystemExit(f"{folder} is no complete label store of version 2")
+        self.index, _ = tensors(folder, manifest["index"])
+        self.ends, self.shards = np.cumsum(manifest["shards"]["rows"]), []
+        for number in range(len(self.ends)):
+            entry = {key: values[number] for key, values in manifest["shards"].items()}
+            arrays, said = tensors(folder, entry)
+            if (said["plan"], said["shard"]) != (manifest["plan"], number):
                 raise SystemExit(f"{entry['file']} belongs to another store or place")
             self.shards.append(arrays)
-        self.ends = np.cumsum(lists["rows"])
-        self.constants = {
-            name: tensors(folder / field["constants"], None)[0]
-            for name, field in self.manifest["fields"].items()
-            if field["constants"] is not None
-        }
+        held = {name: field["constants"] for name, field in manifest["fields"].items()}
+        self.constants = {name: tensors(folder, e)[0] for name, e in held.items() if e is not None}
 
-    def find(self, example: int, view: int) -> tuple[dict[str, Any], int]:
+    def find(self, example, view):
         """The shard of a row and the row's number in it."""
-        ids, first = self.index["ids"], self.manifest["views"]["first"]
+        ids, column = self.index["ids"], view - self.manifest["views"]["first"]
         place = int(np.searchsorted(ids, example))
-        if place == len(ids) or ids[place] != example:
-            raise SystemExit(f"no row has the id {example}")
-        if not 0 <= view - first < self.manifest["views"]["count"]:
-            raise SystemExit(f"there is no view {view}")
-        row = place + (view - first) * len(ids)
-        if "rows" in self.index:
-            row = int(self.index["rows"][place, view - first])
+        known = 0 <= column < self.manifest["views"]["count"] and example in ids[place : place + 1]
+        row = place + column * len(ids) if known else -1
+        if known and "rows" in self.index:
+            row = int(self.index["rows"][place, column])
         if row < 0:
-            raise SystemExit(f"the row {example} was left out in view {view}")
+            raise SystemExit(f"there is no row {example} in view {view}")
         shard = int(np.searchsorted(self.ends, row, side="right"))
-        arrays, row = self.shards[shard], row - (int(self.ends[shard - 1]) if shard else 0)
+        arrays, row = self.shards[shard], row - int(self.ends[shard - 1] if shard else 0)
         assert (arrays["ids"][row], arrays["views"][row]) == (example, view)
         return arrays, row
 
-    def positions(self, name: str, example: int, view: int) -> list[dict[str, Any]]:
+    def positions(self, name, example, view):
         """What the teacher said in every position of a row."""
         arrays, row = self.find(example, view)
-        field, here = self.manifest["fields"][name], range(row, row + 1)
+        field, here = self.manifest["fields"][name], [row]
         if field["ragged"]:
             here = range(*arrays[f"{name}::starts"][row : row + 2])
         parts = {key[len(name) + 1 :]: a for key, a in arrays.items() if key.startswith(f"{name}:")}
-        return [decode(field, parts, at, self.constants.get(name, {})) for at in here]
+        return [decode(field, parts, at, self.constants.get(name)) for at in here]
 
 
-def decode(field: dict[str, Any], parts: dict[str, Any], at: int, held: Any) -> dict[str, Any]:
+def decode(field, parts, at, constants):
     """Numbers as `values`, or outcomes as `ids`, `log_mass`, `rest` and perhaps `entropy`."""
-    codec = field["codec"]
-    if codec == "top_k":
-        return listed(parts, at)
-    if codec == "top_p":
+    if field["codec"] == "top_k":
+        return top_k(parts, at)
+    if field["codec"] == "top_p":
         return top_p(parts, at, field["shape"][-1])
-    if codec == "sampled":
+    if field["codec"] == "sampled":
         return sampled(parts, at, field["parameters"]["draws"])
-    values = parts["values"][at]
-    if values.dtype == np.uint16:
-        values = (values.astype(np.uint32) << 16).view(np.float32)
-    values = values.astype(np.float32)
-    if codec == "int8":
-        values = values * parts["scale"][at]
-    if codec == "hidden":
-        values = values @ held["weight"].T + held["bias"]
+    if "codes" in parts:  # int8, of a hidden state too
+        values = parts["codes"][at] * parts["scales"][at]
+    elif parts["values"].dtype == np.uint16:
+        values = (parts["values"][at].astype(np.uint32) << 16).view(np.float32)
+    else:
+        values = parts["values"][at].astype(np.float32)
+    if field["codec"] == "hidden":
+        values = values @ constants["weight"].T + constants.get("bias", 0)
     return {"values": values}
 
 
-def listed(parts: dict[str, Any], at: int) -> dict[str, Any]:
-    mass, rest = parts["log_mass"][at].astype(np.float64), float(parts["rest"][at])
-    if parts["log_mass"].dtype == np.float16:
+def top_k(parts, at):
+    ids, mass, rest = (parts[name][at] for name in ("ids", "log_mass", "rest"))
+    if mass.dtype == np.float16:
+        mass, rest = mass.astype(np.float64), np.float64(rest)
         total = np.log(np.exp(mass).sum() + np.exp(rest))
         mass, rest = mass - total, rest - total
-    return {"ids": parts["ids"][at].astype(np.int64), "log_mass": mass, "rest": rest}
+    some = np.isfinite(mass)  # all others are ruled out
+    return {"ids": ids[some], "log_mass": mass[some], "rest": rest}
 
 
-def top_p(parts: dict[str, Any], at: int, classes: int) -> dict[str, Any]:
+def top_p(parts, at, classes):
     head = int(parts["head"][at])
     whole, first = 2 ** ((head >> 5) + 10), (classes - 1).bit_length()
     (likeliest, rest), *others = pairs(parts, at, head & 31, first, 1)
-    ids, steps, rest = [likeliest], [0], rest - 2
-    for gap, weight in others:
-        ids.append(gap + (ids[-1] + 1 if len(ids) > 1 else 0))
-        steps.append(weight)
-    steps[0] = whole - sum(steps) - rest
-    with np.errstate(divide="ignore"):
-        mass = np.log(np.array([*steps, rest]) / whole)
-    return {"ids": np.array(ids), "log_mass": mass[:-1], "rest": mass[-1]}
+    ids = np.array([likeliest, *after(gap for gap, _ in others)])
+    steps = np.array([0, *(weight for _, weight in others), rest - 2])
+    steps[0] = whole - steps.sum()
+    with np.errstate(divide="ignore"):  # no step of rest is a mass of 0
+        mass = np.log(steps / whole)
+    return {"ids": ids, "log_mass": mass[:-1], "rest": mass[-1]}
 
 
-def sampled(parts: dict[str, Any], at: int, draws: int) -> dict[str, Any]:
+def sampled(parts, at, draws):
     width = int(parts["head"][at])
-    found = np.array(list(pairs(parts, at, width, width, 0)), np.int64).reshape(-1, 2)
-    ids, mass = np.cumsum(found[:, 0] + 1) - 1, np.log(found[:, 1] / draws)
+    drawn = list(pairs(parts, at, width, width, 0))
+    ids = np.array(after(gap for gap, _ in drawn), np.int64)
+    mass = np.log(np.array([weight for _, weight in drawn]) / draws)
     if "ids" in parts:
-        ids = np.concatenate([parts["ids"][at].astype(np.int64), ids])
-        mass = np.concatenate([parts["log_mass"][at], mass + parts["rest"][at]])
-    entropy = float(parts["entropy"][at])
-    return {"ids": ids, "log_mass": mass, "rest": -np.inf, "entropy": entropy}
+        exact = top_k(parts, at)
+        ids = np.append(exact["ids"], ids)
+        mass = np.append(exact["log_mass"], mass + exact["rest"])
+    return {"ids": ids, "log_mass": mass, "rest": -np.inf, "entropy": parts["entropy"][at]}
 
 
-def pairs(
-    parts: dict[str, Any], at: int, width: int, first: int, least: int
-) -> Iterator[tuple[int, int]]:
+def after(gaps):
+    """The classes, each one gap behind the class after the one before."""
+    return np.cumsum([gap + 1 for gap in gaps]) - 1
+
+
+def pairs(parts, at, width, first, least):
     """The gaps and weights in the body of a position."""
     lengths, anchor = parts["body:lengths"], at // 64
     start = int(parts["body:anchors"][anchor]) + int(lengths[anchor * 64 : at].sum(dtype=np.int64))
     bits = np.unpackbits(parts["body"][start : start + int(lengths[at])], bitorder="little")
     place = 8 * int(parts["unary"][at])
-    runs = np.diff(np.flatnonzero(bits[:place]), prepend=-1) - 1
-    for number, (high, extra) in enumerate(zip(runs[::2], runs[1::2], strict=True)):
-        low, size = width if number else first, int(extra) + least
-        gap, place = int(high) << low | whole_number(bits[place : place + low]), place + low
-        weight, place = 1 << size | whole_number(bits[place : place + size]), place + size
+    runs = (np.diff(np.flatnonzero(bits[:place]), prepend=-1) - 1).tolist()
+    low = first
+    for high, extra in zip(runs[::2], runs[1::2], strict=True):
+        size = extra + least
+        gap, place = high << low | number(bits[place : place + low]), place + low
+        weight, place = 1 << size | number(bits[place : place + size]), place + size
         yield gap, weight
+        low = width
 
 
-def whole_number(bits: Any) -> int:
+def number(bits):
     return sum(int(bit) << place for place, bit in enumerate(bits))
 
 
-def answer(store: Store, wanted: list[list[int]]) -> dict[str, Any]:
+def answer(store, wanted):
     """What a store says of pairs of id and view, end to end."""
-    arrays: dict[str, Any] = {}
+    arrays = {}
     for name in store.manifest["fields"]:
         rows = [store.positions(name, *pair) for pair in wanted]
         said = [position for row in rows for position in row]
-        arrays[f"{name}:positions"] = np.array([len(row) for row in rows])
-        arrays[f"{name}:listed"] = np.array([len(p.get("ids", ())) for p in said])
+        arrays[f"{name}:positions"] = [len(row) for row in rows]
+        arrays[f"{name}:listed"] = [len(p.get("ids", ())) for p in said]
         for part in said[0]:
             join = np.concatenate if part in ("ids", "log_mass") else np.stack
             arrays[f"{name}:{part}"] = join([position[part] for position in said])

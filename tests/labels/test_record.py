@@ -189,9 +189,7 @@ def test_a_finished_store_is_left_alone(write, fake_teacher, tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["missing", "short", "flipped"])
-def test_a_damaged_shard_alone_is_made_again(
-    write, fake_teacher, tmp_path, content, harm
-):
+def test_a_damaged_shard_alone_is_made_again(write, fake_teacher, tmp_path, content, harm):
     write()
     expected = content(tmp_path / "store")
     path = tmp_path / "store" / "shard-00002.safetensors"

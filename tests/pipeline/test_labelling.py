@@ -101,6 +101,17 @@ def test_a_loss_that_cannot_read_listed_labels_is_named_before_anything_runs(run
         run_small(data)
 
 
+def test_sampled_labels_at_another_temperature_are_refused_before_anything_runs(run_small, small):
+    with pytest.raises(RecipeError, match=r"at temperature 4.0 cannot read labels of codec `samp"):
+        run_small(small(labels={"codec": {"kind": "sampled"}}))
+
+
+def test_sampled_labels_teach_at_temperature_1(run_small, small):
+    data = small(labels={"codec": {"kind": "sampled", "draws": 20, "exact": 2}}, seeds=1)
+    data["steps"][0]["objective"] = [{"kind": "soft_target", "temperature": 1}]
+    run_small(data, until="export")
+
+
 @pytest.mark.parametrize(("labels", "law"), [
     ({"codec": {"kind": "topk"}}, "unknown kind `topk`: did you mean `top_k`?"),
     ({"codec": {"kind": "top_k", "kk": 3}}, "unknown parameter `kk`"),
@@ -131,6 +142,19 @@ class TestOutside:
         record = run_small(data, "second")
         assert shard.stat().st_mtime_ns == before
         assert record.data["models"]["student"]["seconds"]["teacher_pass"] == 0.0
+
+    def test_one_behind_a_url_is_written_there_and_read_here(self, run_small, small, tmp_path):
+        url = f"file://{tmp_path}/bucket/labels"
+        data = small(labels={"store": url}, seeds=1)
+        run_small(data, "first", until="labels")
+        shard = tmp_path / "bucket" / "labels" / "shard-00000.safetensors"
+        before = shard.stat().st_mtime_ns
+        run_small(data, "second", until="export")
+        assert shard.stat().st_mtime_ns == before
+        there = LabelStore(tmp_path / "second" / "labels")
+        assert there.manifest == LabelStore(shard.parent).manifest
+        with pytest.raises(StoreError, match="data: the store has"):
+            run_small(small(labels={"store": url}, data={"seed": 9}), "third")
 
     @pytest.mark.parametrize(("change", "what"), [
         ({"teacher": {"training": {"epochs": 5}}}, "teacher"),

@@ -133,16 +133,35 @@ def _labels(recipe: Recipe) -> Iterator[Mistake]:
         yield Mistake(path=("labels", "views"), law=law)
     if wrong or not CODECS[options.codec.kind](**options.codec.parameters).listed:
         return
-    stored = options.use != "live" and not (recipe.data.views and options.views is None)
-    for where, phase in _phases(recipe):
-        for number, entry in enumerate(phase.objective):
-            row = losses.CATALOGUE.get(entry.kind)
-            if stored and row is not None and row.whole is not None:
-                law = (
-                    f"`{entry.kind}` cannot read labels of codec `{options.codec.kind}`, since "
-                    f"{row.whole}: use `labels: {{codec: {{kind: dense}}}}`"
-                )
-                yield Mistake(path=(*where, "objective", number, "kind"), law=law)
+    if options.use == "live" or (recipe.data.views and options.views is None):
+        return
+    entries = {entry.kind: entry for phase in recipe.phases for entry in phase.objective}
+    for entry in entries.values():
+        law = _unreadable(entry, options.codec.kind)
+        if law is not None:
+            yield Mistake(path=(*at, "kind"), law=law)
+
+
+def _unreadable(entry: TermEntry, codec: str) -> str | None:
+    """Why a loss cannot read what this codec gives back; None where it can."""
+    row = losses.CATALOGUE.get(entry.kind)
+    if row is None or row.labels:
+        return None
+    if row.whole is not None:
+        return (
+            f"`{entry.kind}` cannot read labels of codec `{codec}`, since {row.whole}: "
+            "use `kind: dense`, or another loss"
+        )
+    temperature = entry.parameters.get(
+        "temperature", inspect.signature(row.loss).parameters["temperature"].default
+    )
+    if codec == "sampled" and temperature != 1:
+        return (
+            f"`{entry.kind}` at temperature {temperature} cannot read labels of codec `sampled`, "
+            "since samples are unbiased at temperature 1 only: set `temperature: 1`, or use "
+            "`kind: top_p`"
+        )
+    return None
 
 
 def _teacher(recipe: Recipe, place: Source) -> Iterator[Mistake]:

@@ -24,10 +24,16 @@ def _entry(kind: str) -> dict[str, Any]:
         "reads": row.reads,
         "labels": row.labels,
         "tasks": list(row.tasks),
+        "outcomes": row.whole is None and not row.labels,
+        "whole": row.whole,
         "paper": row.paper,
         "usual_weight": row.usual_weight,
         "text": inspect.getdoc(row.loss) or "",
     }
+
+
+def _listed(entry: dict[str, Any]) -> str:
+    return "read" if entry["outcomes"] else f"not read: {entry['whole']}"
 
 
 def page(entry: dict[str, Any]) -> str:
@@ -41,6 +47,7 @@ def page(entry: dict[str, Any]) -> str:
         "",
         f"class         {entry['class']}",
         f"needs         {', '.join(entry['needs']) or 'nothing of the teacher'}",
+        *([f"listed labels {_listed(entry)}"] if entry["needs"] else []),
         f"tasks         {', '.join(entry['tasks'])}",
         f"paper         {entry['paper']}",
         f"usual weight  {entry['usual_weight']}",

@@ -70,6 +70,11 @@ class Shards(Sequence[Shard]):
     def __len__(self) -> int:
         return len(self.columns["file"])
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shards) and self.columns == other.columns
+
+    __hash__ = None  # type: ignore[assignment]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Field:
@@ -175,7 +180,15 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise StoreError(f"{folder} is no label store: it has no {MANIFEST}. Label again")
-    data = read_json(path)
+    return parse(read_json(path), path=str(path))
+
+
+def parse(data: Any, *, path: str) -> Manifest:
+    """What `manifest.json` holds, as a manifest.
+
+    Raises:
+        StoreError: it is of another format, or of a version that we do not know.
+    """
     found = data.get("format") if isinstance(data, dict) else data
     if found != FORMAT:
         raise StoreError(
@@ -184,7 +197,7 @@ def read_manifest(folder: Path) -> Manifest:
     if data.get("version") != VERSION:
         raise StoreError(
             f"{path} has version {data.get('version')}, but this Understudy reads version "
-            f"{VERSION}: use the Understudy that wrote it, or delete {folder} to label again"
+            f"{VERSION}: use the Understudy that wrote it, or delete the store to label again"
         )
     try:
         return Manifest(

@@ -1,11 +1,14 @@
 """Where the files of a store are written: a local folder, or any place that fsspec knows."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
+from understudy.errors import StoreError
 from understudy.folders import Lock, make_folder, remove_parts, write_atomic
 from understudy.labels.files import Header, read_header, verify
+from understudy.labels.manifest import MANIFEST, Manifest, parse
 
 
 @runtime_checkable
@@ -85,3 +88,20 @@ def header_at(place: Place, file: str) -> Header:
     """
     with place.open(file) as opened:
         return read_header(opened, f"{place.name}/{file}", place.size(file))
+
+
+def manifest_at(place: Place) -> Manifest | None:
+    """The manifest of a store in any place, finished or not; None where there is none.
+
+    Raises:
+        StoreError: it is of another format, or of a version that we do not know.
+    """
+    if MANIFEST not in place.files():
+        return None
+    path = f"{place.name}/{MANIFEST}"
+    with place.open(MANIFEST) as file:
+        try:
+            data = json.loads(file.read())
+        except ValueError as error:
+            raise StoreError(f"{path} cannot be read ({error}): label again") from error
+    return parse(data, path=path)

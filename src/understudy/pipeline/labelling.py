@@ -16,9 +16,10 @@ from understudy.data.loaders import MemoryLoader
 from understudy.data.prefetch import Ahead
 from understudy.folders import fingerprint
 from understudy.labels.manifest import MANIFEST, compare, read_manifest
-from understudy.labels.place import LocalPlace
+from understudy.labels.place import LocalPlace, Place, manifest_at
 from understudy.labels.portions import Keep, Portions, cut
 from understudy.labels.record import Engine, Serial, record
+from understudy.labels.remote_place import fetch, open_place
 from understudy.labels.store import LabelStore
 from understudy.pipeline.crew import Crew
 from understudy.pipeline.passing import Way, as_begun, choose_way, on
@@ -123,17 +124,24 @@ def _outside(
 ) -> tuple[Path, dict[str, Any]]:
     """A store outside the run: used as it is where it fits, made or gone on with where it is not.
 
+    One behind a URL is copied into the run, where it can be mapped.
+
     Raises:
         StoreError: it was made for something else; it is never replaced.
     """
-    folder = work.place.resolve(str(work.recipe.labels.store))
+    address = str(work.recipe.labels.store)
+    remote = "://" in address
+    folder = work.folder / "labels" if remote else work.place.resolve(address)
+    place = open_place(address if remote else str(folder))
     seconds = 0.0
     if work.crew.leads:
-        found = read_manifest(folder) if (folder / MANIFEST).is_file() else None
+        found = manifest_at(place)
         if found is not None:
-            compare(str(folder), found.fingerprints, marks)
+            compare(place.name, found.fingerprints, marks)
         if found is None or not found.complete or not needs <= set(found.fields):
-            seconds = _record(work, needs, marks, folder)["seconds"]
+            seconds = _write(work, needs, marks, place)
+        if remote:
+            fetch(address, folder)
     work.crew.wait()
     return folder, _summary(work, LabelStore(folder, expect=marks), seconds)
 
@@ -141,8 +149,14 @@ def _outside(
 def _record(
     work: Work, needs: frozenset[str], marks: Mapping[str, str], folder: Path
 ) -> dict[str, Any]:
+    seconds = _write(work, needs, marks, LocalPlace(folder))
+    return _summary(work, LabelStore(folder), seconds)
+
+
+def _write(work: Work, needs: frozenset[str], marks: Mapping[str, str], place: Place) -> float:
+    """Ask and store; the seconds it took."""
     count = len(work.material.splits.train) * (stored_views(work) or 1)
-    way = choose_way(work, count, _begun(folder, marks))
+    way = choose_way(work, count, _begun(place, marks))
     portions = cut_rows(work, way)
     engine = engine_for(work, way, portions)
     started = time.monotonic()
@@ -151,14 +165,14 @@ def _record(
             engine=engine,
             rows=portions.rows,
             keep=keeps(work, needs),
-            place=LocalPlace(folder),
+            place=place,
             fingerprints=marks,
             made=way.made,
             seed=work.recipe.data.seed,
             on_bad_rows=work.recipe.labels.on_bad_rows,
             on_rows=tracker,
         )
-    return _summary(work, LabelStore(folder), time.monotonic() - started)
+    return time.monotonic() - started
 
 
 def engine_for(work: Work, way: Way, portions: Portions) -> Engine:
@@ -202,12 +216,11 @@ class Worker:
         return CheckedTeacher(way.teacher, finite=False), cut_rows(work, way)
 
 
-def _begun(folder: Path, marks: Mapping[str, str]) -> Mapping[str, Any]:
+def _begun(place: Place, marks: Mapping[str, str]) -> Mapping[str, Any]:
     """How an unfinished store of the same labels was begun: whoever goes on does as it did."""
-    if not (folder / MANIFEST).is_file():
-        return {}
-    manifest = read_manifest(folder)
-    return manifest.made if dict(manifest.fingerprints) == dict(marks) else {}
+    manifest = manifest_at(place)
+    same = manifest is not None and dict(manifest.fingerprints) == dict(marks)
+    return manifest.made if manifest is not None and same else {}
 
 
 def _summary(work: Work, store: LabelStore, seconds: float) -> dict[str, Any]:
