@@ -10,14 +10,14 @@ import lightning.pytorch as lightning
 from pydantic import ValidationError
 
 from understudy import data, losses, models
-from understudy.build.arguments import coerced, wrong_arguments
+from understudy.build.arguments import wrong_arguments
+from understudy.build.check_labels import labels_mistakes, made
 from understudy.build.parts import PATHS, named_files, split_schedules, unknown_kind, with_paths
 from understudy.build.targets import TargetError, resolve
 from understudy.data.views import CATALOGUE as VIEWS
 from understudy.data.views import MIXING, misplaced
 from understudy.engine import OURS, quiet_lightning
 from understudy.errors import Mistake, RecipeError, did_you_mean
-from understudy.labels.codecs import CATALOGUE as CODECS
 from understudy.recipe import (
     BrokenRecipeError,
     Entry,
@@ -48,7 +48,7 @@ def check(recipe: Recipe, place: Source) -> None:
     found += _entry(recipe.student.model, ("student", "model"), models.CATALOGUE, place, FACTS)
     for where, phase in _phases(recipe):
         found += _objective(phase.objective, (*where, "objective"), recipe.task.kind, place)
-    found += _labels(recipe)
+    found += labels_mistakes(recipe)
     for where, training in _trainings(recipe):
         found += _training(training, where)
     if found:
@@ -112,56 +112,11 @@ def _data(recipe: Recipe, place: Source) -> Iterator[Mistake]:
     for number, view in enumerate(recipe.data.views):
         at = ("data", "views", number)
         if view.kind in VIEWS:
-            yield from _made(VIEWS[view.kind], view.parameters, at)
+            yield from made(VIEWS[view.kind], view.parameters, at)
         else:
             yield from _entry(view, at, VIEWS, place, ())
     for number, law in misplaced([view.kind in MIXING for view in recipe.data.views]):
         yield Mistake(path=("data", "views", number, "kind"), law=law)
-
-
-def _labels(recipe: Recipe) -> Iterator[Mistake]:
-    options, at = recipe.labels, ("labels", "codec")
-    kinds = [kind for kind in CODECS if kind != "hidden"]  # its head comes from the teacher itself
-    if options.codec.kind not in kinds:
-        law = f"unknown kind `{options.codec.kind}`: {did_you_mean(options.codec.kind, kinds)}"
-        yield Mistake(path=(*at, "kind"), law=law)
-        return
-    wrong = list(_made(CODECS[options.codec.kind], options.codec.parameters, at))
-    yield from wrong
-    if options.views is not None and not recipe.data.views:
-        law = "`views` counts random views, but `data.views` is empty: remove it, or add views"
-        yield Mistake(path=("labels", "views"), law=law)
-    if wrong or not CODECS[options.codec.kind](**options.codec.parameters).listed:
-        return
-    if options.use == "live" or (recipe.data.views and options.views is None):
-        return
-    entries = {entry.kind: entry for phase in recipe.phases for entry in phase.objective}
-    for entry in entries.values():
-        law = _unreadable(entry, options.codec.kind)
-        if law is not None:
-            yield Mistake(path=(*at, "kind"), law=law)
-
-
-def _unreadable(entry: TermEntry, codec: str) -> str | None:
-    """Why a loss cannot read what this codec gives back; None where it can."""
-    row = losses.CATALOGUE.get(entry.kind)
-    if row is None or row.labels:
-        return None
-    if row.whole is not None:
-        return (
-            f"`{entry.kind}` cannot read labels of codec `{codec}`, since {row.whole}: "
-            "use `kind: dense`, or another loss"
-        )
-    temperature = entry.parameters.get(
-        "temperature", inspect.signature(row.loss).parameters["temperature"].default
-    )
-    if codec == "sampled" and temperature != 1:
-        return (
-            f"`{entry.kind}` at temperature {temperature} cannot read labels of codec `sampled`, "
-            "since samples are unbiased at temperature 1 only: set `temperature: 1`, or use "
-            "`kind: top_p`"
-        )
-    return None
 
 
 def _teacher(recipe: Recipe, place: Source) -> Iterator[Mistake]:
@@ -262,20 +217,7 @@ def _loss(entry: TermEntry, at: Place) -> Iterator[Mistake]:
     if temperature is not None and "temperature" not in inspect.signature(row.loss).parameters:
         law = f"`{entry.kind}` has no temperature: remove it"
         yield Mistake(path=(*at, "temperature"), law=law)
-    yield from _made(row.loss, constants, at)
-
-
-def _made(what: Callable[..., Any], arguments: Mapping[str, Any], at: Place) -> Iterator[Mistake]:
-    """Arguments against the signature, then against the constructor's own laws."""
-    laws = wrong_arguments(what, arguments)
-    for name, law in laws.items():
-        yield Mistake(path=(*at, name), law=law)
-    if not laws:
-        try:
-            what(**coerced(what, arguments))
-        except ValueError as error:
-            named = [name for name in arguments if name in str(error)]
-            yield Mistake(path=(*at, *named[:1]), law=str(error))
+    yield from made(row.loss, constants, at)
 
 
 def _phases(recipe: Recipe) -> Iterator[tuple[Place, Phase]]:

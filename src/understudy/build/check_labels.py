@@ -1,0 +1,72 @@
+"""Mistakes in how labels are stored, and in what is to read them."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from understudy import losses
+from understudy.build.arguments import coerced, wrong_arguments
+from understudy.errors import Mistake, did_you_mean
+from understudy.labels.codecs import CATALOGUE as CODECS
+from understudy.recipe import Recipe, TermEntry
+
+Place = tuple[str | int, ...]
+
+
+def labels_mistakes(recipe: Recipe) -> Iterator[Mistake]:
+    """Mistakes of the section, and of losses that cannot read what it stores."""
+    options, at = recipe.labels, ("labels", "codec")
+    kinds = [kind for kind in CODECS if kind != "hidden"]  # its head comes from the teacher itself
+    if options.codec.kind not in kinds:
+        law = f"unknown kind `{options.codec.kind}`: {did_you_mean(options.codec.kind, kinds)}"
+        yield Mistake(path=(*at, "kind"), law=law)
+        return
+    wrong = list(made(CODECS[options.codec.kind], options.codec.parameters, at))
+    yield from wrong
+    if options.views is not None and not recipe.data.views:
+        law = "`views` counts random views, but `data.views` is empty: remove it, or add views"
+        yield Mistake(path=("labels", "views"), law=law)
+    if wrong or not CODECS[options.codec.kind](**options.codec.parameters).listed:
+        return
+    if options.use == "live" or (recipe.data.views and options.views is None):
+        return
+    entries = {entry.kind: entry for phase in recipe.phases for entry in phase.objective}
+    for entry in entries.values():
+        why = _unreadable(entry, options.codec.kind)
+        if why is not None:
+            yield Mistake(path=(*at, "kind"), law=why)
+
+
+def _unreadable(entry: TermEntry, codec: str) -> str | None:
+    """Why a loss cannot read what this codec gives back; None where it can."""
+    row = losses.CATALOGUE.get(entry.kind)
+    if row is None or row.labels:
+        return None
+    if row.whole is not None:
+        return (
+            f"`{entry.kind}` cannot read labels of codec `{codec}`, since {row.whole}: "
+            "use `kind: dense`, or another loss"
+        )
+    temperature = entry.parameters.get(
+        "temperature", inspect.signature(row.loss).parameters["temperature"].default
+    )
+    if codec == "sampled" and temperature != 1:
+        return (
+            f"`{entry.kind}` at temperature {temperature} cannot read labels of codec `sampled`, "
+            "since samples are unbiased at temperature 1 only: set `temperature: 1`, or use "
+            "`kind: top_p`"
+        )
+    return None
+
+
+def made(what: Callable[..., Any], arguments: Mapping[str, Any], at: Place) -> Iterator[Mistake]:
+    """Arguments against the signature, then against the constructor's own laws."""
+    laws = wrong_arguments(what, arguments)
+    for name, law in laws.items():
+        yield Mistake(path=(*at, name), law=law)
+    if not laws:
+        try:
+            what(**coerced(what, arguments))
+        except ValueError as error:
+            named = [name for name in arguments if name in str(error)]
+            yield Mistake(path=(*at, *named[:1]), law=str(error))
