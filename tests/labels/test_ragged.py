@@ -233,3 +233,27 @@ def test_rows_are_asked_for_in_batches_that_end_with_the_shard():
     assert len(portions) == 4
     portions.batches(3)
     assert asked == [(48, 50)]
+
+
+def test_an_index_that_leads_to_another_view_is_found_when_it_is_read(tmp_path):
+    folder = tmp_path / "store"
+
+    class SickOnce:
+        offers = frozenset({"logits"})
+
+        def __call__(self, batch):
+            logits = torch.stack([batch.ids.float(), batch.views.float()], dim=1)
+            logits[(batch.ids == 7) & (batch.views == 1)] = torch.nan
+            return Knowledge(fields={"logits": logits})
+
+    record_ids(folder, teacher=SickOnce(), ids=np.arange(20), views=2, on_bad_rows="skip")
+    path = folder / "index.safetensors"
+    content = path.read_bytes()
+    rows = len(LabelStore(folder)._index.rows)
+    table = np.frombuffer(content[-16 * rows :], np.int64).reshape(rows, 2).copy()
+    table[3] = table[3, ::-1]
+    path.write_bytes(content[: -16 * rows] + table.tobytes())
+    store = LabelStore(folder)
+    assert store.read(torch.tensor([4]), torch.tensor([2]))
+    with pytest.raises(StoreError, match=r"index of .* is damaged"):
+        store.read(torch.tensor([3]), torch.tensor([2]))

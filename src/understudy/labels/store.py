@@ -110,8 +110,11 @@ class LabelStore:
         shards = np.searchsorted(self._starts, rows, side="right") - 1
         places = group(shards, rows - self._starts[shards])
         maps = {number: self._shard(number) for number, _, _ in places.groups}
+        shown = np.full(len(rows), self.views[0]) if views is None else views.numpy()
         for number, asked, at in places.groups:
-            if not np.array_equal(maps[number]["ids"][at], wanted[asked]):
+            # The index is mapped and not summed up: what it leads to must be what was asked for.
+            right = np.array_equal(maps[number]["ids"][at], wanted[asked])
+            if not right or not np.array_equal(maps[number]["views"][at], shown[asked]):
                 raise StoreError(f"the index of {self.folder} is damaged: label again")
         return Knowledge(fields={n: self._field(n, maps, places) for n in sorted(self.offers)})
 
