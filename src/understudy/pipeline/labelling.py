@@ -264,10 +264,15 @@ def cut_rows(work: Work, way: Way) -> Portions:
         else None,
     )
 
+    # Our own views take a hundredth of a network's time: a second thread would only stand in the
+    # way of those that compute. A transform of the user's may take as long as the teacher.
+    slow = any(entry.kind == "custom" for entry in work.recipe.data.views)
+
     def batches(start: int, stop: int) -> Iterable[Batch]:
         rows = range(start, stop, batch_size)
         found = _batches(loader, positions, rows, stop, count)
-        return Ahead(on(batch, way.device) for batch in found)
+        ready = (on(batch, way.device) for batch in found)
+        return Ahead(ready) if slow else ready
 
     return cut(
         batches,

@@ -7,7 +7,7 @@ from time import perf_counter
 import torch
 
 # Long enough for the clock and the scheduler, short enough for a user who waits.
-LEAST_SECONDS = 0.1
+LEAST_SECONDS = 0.15
 # Neighbours on the machine rarely cost more than this from one moment to the next.
 BEHIND = 2.0
 # Then no further round is begun: whoever waits for a choice would rather have the work begin.
