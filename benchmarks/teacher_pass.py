@@ -24,7 +24,7 @@ from understudy.errors import ModelError
 from understudy.teachers.backends import BACKENDS, Chosen, Forms, choose, prepare
 from understudy.teachers.backends.parity import difference
 
-ROWS, ROUNDS = (10_000, 7) if mode() == "full" else (1024, 5)
+ROWS, ROUNDS = (10_000, 7) if mode() == "full" else (1024, 7)
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 THREADS, BASELINE = 2, "eager_nchw"
 Arm = Callable[[Tensor], Tensor]
@@ -136,7 +136,11 @@ def table_of(figures: dict[str, float], chosen: Chosen) -> list[list[str]]:
 
 def main() -> None:
     """Measure, print, record."""
-    figures, chosen = compare(depth=32, batch=128, rounds=ROUNDS)
+    publish(*compare(depth=32, batch=128, rounds=ROUNDS))
+
+
+def publish(figures: dict[str, float], chosen: Chosen) -> None:
+    """Print and record."""
     heads = ["backend", "images/s", "times eager NCHW", "largest difference"]
     lines = table_of(figures, chosen)
     table = Table(title=f"ResNet-32, CIFAR-100, {ROWS} test images, batch 128, {THREADS} threads")

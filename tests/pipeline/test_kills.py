@@ -41,7 +41,8 @@ def finish(folder):
 
 @pytest.fixture
 def prepared(tmp_path, small):
-    training = {"epochs": 40, "checkpoint_seconds": 0}
+    # Long enough that a busy machine sees the checkpoint before the end.
+    training = {"epochs": 150, "checkpoint_seconds": 0}
     data = small(seeds=1)
     data["steps"][0] = {**data["steps"][0], "training": training}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(data))

@@ -85,7 +85,7 @@ def test_mistakes_of_yaml_and_of_settings_and_of_form_come_together(mistakes):
                             "but got 'klass'"),
     ("export: {int8: 1}", "export.int8: the value must be a valid boolean, but got 1"),
     ("export: {int8: yes}", "export.int8: the value must be a valid boolean, but got 'yes'"),
-    ("labels: {batch_size: 0}", "labels.batch_size: the value must be greater than or equal to 1, "
+    ("labels: {shard_rows: 0}", "labels.shard_rows: the value must be greater than or equal to 1, "
                                 "but got 0"),
     ("evaluate: {margin: .inf}", "evaluate.margin: the value must be a finite number, but got inf"),
 ])  # fmt: skip
