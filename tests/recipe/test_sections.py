@@ -62,7 +62,8 @@ def test_these_are_teachers(text):
 
 
 @pytest.mark.parametrize(("text", "law"), [
-    ("{}", "exactly one of `model`, `onnx`, `predictor` and `ensemble` must be given, but got none"),
+    ("{}", "exactly one of `model`, `onnx`, `predictor` and `ensemble` must be given, but got "
+           "none"),
     ("{onnx: a, model: {kind: mlp}}", "but got model and onnx"),
     ("{onnx: a, weights: b}", "`weights` belongs to `model`, but got `onnx` with it"),
     ("{predictor: {kind: custom, target: 'a:b'}, training: {}}", "`training` belongs to `model`"),
