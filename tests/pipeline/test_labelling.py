@@ -112,6 +112,27 @@ def test_sampled_labels_teach_at_temperature_1(run_small, small):
     run_small(data, until="export")
 
 
+def test_other_draws_are_other_labels_and_another_student(run_small, small, tmp_path):
+    """Which classes are drawn depends on how rows are cut into shards."""
+    labels = {"codec": {"kind": "sampled"}}
+    data = small(labels=labels | {"shard_rows": 8192}, seeds=1)
+    data["steps"][0]["objective"] = [{"kind": "soft_target", "temperature": 1}]
+    weights = tmp_path / "run" / "distil" / "student-0" / "weights.safetensors"
+    run_small(data, until="export")
+    first = weights.read_bytes()
+    data["labels"] = labels | {"shard_rows": 64, "batch_size": 32}
+    run_small(data, until="export")
+    assert weights.read_bytes() != first
+
+
+def test_a_temperature_in_an_earlier_phase_is_looked_at_too(run_small, small):
+    data = small(labels={"codec": {"kind": "sampled"}})
+    phases = [{"objective": [{"kind": "soft_target", "temperature": t}]} for t in (4, 1)]
+    data["steps"] = [{"phases": phases}]
+    with pytest.raises(RecipeError, match="at temperature 4 cannot read"):
+        run_small(data)
+
+
 @pytest.mark.parametrize(("labels", "law"), [
     ({"codec": {"kind": "topk"}}, "unknown kind `topk`: did you mean `top_k`?"),
     ({"codec": {"kind": "top_k", "kk": 3}}, "unknown parameter `kk`"),
@@ -142,6 +163,32 @@ class TestOutside:
         record = run_small(data, "second")
         assert shard.stat().st_mtime_ns == before
         assert record.data["models"]["student"]["seconds"]["teacher_pass"] == 0.0
+
+    def test_another_codec_is_refused_with_both(self, run_small, small):
+        run_small(small(labels={"store": "shared-labels"}, seeds=1), "first", until="labels")
+        other = {"store": "shared-labels", "codec": {"kind": "int8"}}
+        with pytest.raises(StoreError, match=r"logits: the store has codec dense.*codec int8"):
+            run_small(small(labels=other, seeds=1), "second")
+
+    def test_a_shard_that_was_deleted_is_remade_and_nothing_else(self, run_small, small, tmp_path):
+        data = small(labels={"store": "shared-labels", "shard_rows": 64}, seeds=1)
+        run_small(data, "first", until="labels")
+        folder = tmp_path / "shared-labels"
+        whole = {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
+        kept = (folder / "shard-00000.safetensors").stat().st_mtime_ns
+        (folder / "shard-00001.safetensors").unlink()
+        run_small(data, "second", until="export")
+        assert {p.name: p.read_bytes() for p in folder.glob("*.safetensors")} == whole
+        assert (folder / "shard-00000.safetensors").stat().st_mtime_ns == kept
+
+    def test_files_of_somebody_else_in_its_folder_stay(self, run_small, small, tmp_path):
+        folder = tmp_path / "shared-labels"
+        (folder / "deep").mkdir(parents=True)
+        others = [folder / "my-model.safetensors", folder / "deep" / ".film.mkv.part"]
+        for path in others:
+            path.write_bytes(b"precious")
+        run_small(small(labels={"store": "shared-labels"}, seeds=1), until="labels")
+        assert all(path.read_bytes() == b"precious" for path in others)
 
     def test_one_behind_a_url_is_written_there_and_read_here(self, run_small, small, tmp_path):
         url = f"file://{tmp_path}/bucket/labels"

@@ -30,11 +30,9 @@ def labels_mistakes(recipe: Recipe) -> Iterator[Mistake]:
         return
     if options.use == "live" or (recipe.data.views and options.views is None):
         return
-    entries = {entry.kind: entry for phase in recipe.phases for entry in phase.objective}
-    for entry in entries.values():
-        why = _unreadable(entry, options.codec.kind)
-        if why is not None:
-            yield Mistake(path=(*at, "kind"), law=why)
+    entries = [entry for phase in recipe.phases for entry in phase.objective]
+    laws = dict.fromkeys(_unreadable(entry, options.codec.kind) for entry in entries)
+    yield from (Mistake(path=(*at, "kind"), law=why) for why in laws if why is not None)
 
 
 def _unreadable(entry: TermEntry, codec: str) -> str | None:

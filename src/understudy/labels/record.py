@@ -1,6 +1,7 @@
 """Ask a teacher once for every row and store what it says; go on where a killed run stopped."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, Protocol, runtime_checkable
@@ -28,6 +29,8 @@ from understudy.labels.portions import (
     shard_name,
     shard_pieces,
 )
+
+OURS = re.compile(r"(?:shard-\d{5,}|constants-.*|index)\.safetensors")
 
 
 @runtime_checkable
@@ -151,6 +154,12 @@ def _is_whole(place: Place, file: str, plan: str, there: set[str]) -> bool:
 def _finish(place: Place, begun: Manifest, count: int) -> Manifest:
     """Index and manifest of shards that are all there; other files of a store go."""
     headers = [header_at(place, shard_name(number)) for number in range(count)]
+    foreign = [n for n, header in enumerate(headers) if header.says.get("plan") != begun.plan]
+    if foreign:
+        raise StoreError(
+            f"somebody else wrote to {place.name} while it was made ({len(foreign)} shards are of "
+            f"another plan, {shard_name(foreign[0])} first): one writer at a time, label again"
+        )
     counts = [int(header.tensors["ids"]["shape"][0]) for header in headers]
     if not sum(counts):
         raise StoreError("no row is left: the teacher's answer was finite for none of them")
@@ -216,5 +225,6 @@ def _remove_others(place: Place, manifest: Manifest) -> None:
     known = {shard.file for shard in manifest.shards} | {INDEX, MANIFEST}
     known |= {f.constants.file for f in manifest.fields.values() if f.constants is not None}
     for file in place.files():
-        if file.endswith(".safetensors") and file not in known:
+        # Only what a store itself writes: the folder may hold files of somebody else.
+        if OURS.fullmatch(file) and file not in known:
             place.remove(file)

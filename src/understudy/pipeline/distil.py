@@ -145,8 +145,7 @@ def _arm(work: Work, arm: Arm, seed: int, labelled: Labelled, loaded: Loaded) ->
     if teacher is not None:
         depends["teacher"] = loaded.summary["fingerprint"]
         if not live(work):
-            codec = work.recipe.labels.codec.model_dump(mode="json")
-            depends["labels"] = {"codec": codec, "made": dict(labelled.made)}
+            depends["labels"] = labelled.plan
     if stored_views(work) is not None:
         depends["stored_views"] = stored_views(work)
     if labelled.left_out:
@@ -257,7 +256,9 @@ def _phase(
         views=build.views(work.recipe.data.views, work.place, seed=view_seed(work, seed)),
         cycle=stored_views(work),
         # Whom a row is mixed with must not depend on which rows are left out here.
-        pool=material.splits.train if arm == "student" else None,
+        pool=material.splits.train
+        if arm == "student"
+        else material.labelled(material.splits.train),
         seed=seed,
         length=len(positions),
         rank=work.crew.rank if joint(training, work.crew) else 0,

@@ -87,8 +87,13 @@ def estimate(
         way = choose_way(work, rows, {})
         portions = cut_rows(work, way)
         keep = keeps(work, needs)
-        order = Order(keep=keep, plan=plan_of({}, fingerprints(work, loaded), way.made, {}))
-        teacher = CheckedTeacher(way.teacher, finite=False)
+        order = Order(
+            keep=keep,
+            plan=plan_of({}, fingerprints(work, loaded), way.made, {}),
+            seed=recipe.data.seed,
+            on_bad_rows=recipe.labels.on_bad_rows,
+        )
+        teacher = CheckedTeacher(way.teacher, finite=False, compare=False)
         batches = iter(portions.batches(0))
         some = [batch for _, batch in zip(range(BATCHES), batches, strict=False)]
         started = time.monotonic()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from understudy import build
 from understudy.contracts import Batch, Silent, Teacher
 from understudy.data.loaders import MemoryLoader
 from understudy.data.prefetch import Ahead
+from understudy.errors import StoreError
 from understudy.folders import fingerprint
-from understudy.labels.manifest import MANIFEST, compare, read_manifest
+from understudy.labels.manifest import MANIFEST, Manifest, compare, read_manifest
 from understudy.labels.place import LocalPlace, Place, manifest_at
 from understudy.labels.portions import Keep, Portions, cut
 from understudy.labels.record import Engine, Serial, record
@@ -38,13 +39,13 @@ class Labelled:
     Attributes:
         teacher: gives the student's teacher when it is needed; None where no term needs one.
         seconds: of the teacher pass.
-        made: how the labels were made, where that may move last digits.
+        plan: the store's, a fingerprint of all that its content is a function of.
         left_out: ids that the store does not hold, since the teacher's answer was not finite.
     """
 
     teacher: Callable[[], Teacher] | None = None
     seconds: float = 0.0
-    made: Mapping[str, Any] = field(default_factory=dict)
+    plan: str = ""
     left_out: tuple[int, ...] = ()
 
 
@@ -98,7 +99,7 @@ def label(work: Work, loaded: Loaded, needs: frozenset[str]) -> Labelled:
     return Labelled(
         teacher=cached,
         seconds=summary["seconds"],
-        made=summary["made"],
+        plan=summary["plan"],
         left_out=tuple(summary["left_out"]),
     )
 
@@ -138,12 +139,38 @@ def _outside(
         found = manifest_at(place)
         if found is not None:
             compare(place.name, found.fingerprints, marks)
-        if found is None or not found.complete or not needs <= set(found.fields):
+            _same_codecs(place.name, found, keeps(work, needs))
+        if found is None or not found.complete or not _there(place, found):
             seconds = _write(work, needs, marks, place)
         if remote:
             fetch(address, folder)
     work.crew.wait()
     return folder, _summary(work, LabelStore(folder, expect=marks), seconds)
+
+
+def _same_codecs(name: str, found: Manifest, keep: Mapping[str, Keep]) -> None:
+    """Refuse a store that is written otherwise than this recipe says.
+
+    Raises:
+        StoreError: a field that is not there, or in another codec.
+    """
+    for field, kept in keep.items():
+        there = found.fields.get(field)
+        wanted = (kept.codec.kind, dict(kept.codec.parameters))
+        has = None if there is None else (there.codec, dict(there.parameters))
+        if has != wanted:
+            told = "none" if has is None else f"codec {has[0]} {has[1]}"
+            raise StoreError(
+                f"{name} was made for something else ({field}: the store has {told}, this run "
+                f"codec {wanted[0]} {wanted[1]}): set `labels.codec` to what it has, or name "
+                "another `labels.store`"
+            )
+
+
+def _there(place: Place, found: Manifest) -> bool:
+    """Whether all shards are in their place, by name and size; those that are not are remade."""
+    files = set(place.files())
+    return all(s.file in files and place.size(s.file) == s.bytes for s in found.shards)
 
 
 def _record(
@@ -179,7 +206,7 @@ def engine_for(work: Work, way: Way, portions: Portions) -> Engine:
     """Who asks the teacher: this process, or workers that load run and teacher for themselves."""
     options = work.recipe.labels
     if options.engine == "serial":
-        return Serial(CheckedTeacher(way.teacher, finite=False), portions)
+        return Serial(CheckedTeacher(way.teacher, finite=False, compare=False), portions)
     from understudy.labels.ray_engine import RayEngine
 
     make = Worker(
@@ -213,7 +240,7 @@ class Worker:
             load=load,
         )
         way = as_begun(work, self.made)
-        return CheckedTeacher(way.teacher, finite=False), cut_rows(work, way)
+        return CheckedTeacher(way.teacher, finite=False, compare=False), cut_rows(work, way)
 
 
 def _begun(place: Place, marks: Mapping[str, str]) -> Mapping[str, Any]:
@@ -233,6 +260,7 @@ def _summary(work: Work, store: LabelStore, seconds: float) -> dict[str, Any]:
         "rows": len(store),
         "bytes": store.manifest.bytes,
         "made": dict(store.manifest.made),
+        "plan": store.manifest.plan,
         "seconds": seconds,
         "left_out": left_out,
     }

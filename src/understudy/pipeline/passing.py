@@ -13,6 +13,7 @@ import torch
 
 from understudy.contracts import Batch, Teacher
 from understudy.data.loaders import MemoryLoader
+from understudy.errors import ModelError
 from understudy.pipeline.members import load_teacher
 from understudy.pipeline.work import Work
 from understudy.teachers.backends import choose, prepare
@@ -101,7 +102,13 @@ def as_begun(work: Work, made: Mapping[str, Any]) -> Way:
     teacher, modules = load_teacher(work)
     members = list(teacher.members) if isinstance(teacher, EnsembleTeacher) else [teacher]
     backends = tuple((str(name), piece) for name, piece in made["backends"])
-    rows = sample(work, SAMPLE).inputs
+    where = str(made["device"])
+    if where == "cuda" and not torch.cuda.is_available():
+        raise ModelError(
+            "these labels were begun on a GPU, and another device would change their last digits: "
+            "go on where there is one, or delete the store to label again"
+        )
+    rows = sample(work, SAMPLE, where).inputs
     for number, (module, (name, piece)) in enumerate(zip(modules, backends, strict=True)):
         if module is not None:
             members[number] = prepare(
@@ -111,11 +118,11 @@ def as_begun(work: Work, made: Mapping[str, Any]) -> Way:
         teacher=members[0] if len(members) == 1 else EnsembleTeacher(members),
         batch_size=int(made["batch_size"]),
         backends=backends,
-        device=str(made["device"]),
+        device=where,
     )
 
 
-def sample(work: Work, count: int) -> Batch:
+def sample(work: Work, count: int, where: str | None = None) -> Batch:
     """So many training rows, on the device of the pass; some come twice where there are fewer."""
     material = work.material
     positions = np.resize(np.sort(material.splits.train), count)
@@ -126,7 +133,7 @@ def sample(work: Work, count: int) -> Batch:
         positions=positions,
         batch_size=count,
     )
-    return on(loader.batch(positions), device())
+    return on(loader.batch(positions), where or device())
 
 
 def on(batch: Batch, where: str) -> Batch:

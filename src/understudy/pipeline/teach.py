@@ -102,7 +102,12 @@ def _beyond(section: Section, work: Work, which: str) -> dict[str, Any]:
     for name in ("weights", "onnx"):
         value = getattr(section, name)
         if value is not None:
-            depends[which + name] = file_checksum(work.place.resolve(value))
+            path = work.place.resolve(value)
+            depends[which + name] = file_checksum(path)
+            # Large ONNX models keep their weights in a file beside them.
+            beside = path.with_name(f"{path.name}.data")
+            if beside.is_file():
+                depends[f"{which}{name} data"] = file_checksum(beside)
     for name in ("model", "predictor"):
         entry = getattr(section, name)
         if entry is not None and entry.kind == "custom":

@@ -10,10 +10,17 @@ from understudy.errors import ModelError
 class CheckedTeacher:
     """Passes knowledge on after looking at it: finite always, not constant in the first batch."""
 
-    def __init__(self, teacher: Teacher, *, finite: bool = True) -> None:
-        """Guard `teacher`; without `finite` somebody else looks after rows that are not."""
+    def __init__(self, teacher: Teacher, *, finite: bool = True, compare: bool = True) -> None:
+        """Guard `teacher`.
+
+        Args:
+            teacher: to look at.
+            finite: whether rows that are not are refused here; else somebody else looks after them.
+            compare: whether the first batch must have different answers. A pass that goes on may
+                begin with a batch of two rows that are rightly answered alike.
+        """
         self._teacher, self._finite = teacher, finite
-        self._compared = False
+        self._compared = not compare
 
     @property
     def offers(self) -> frozenset[str]:
