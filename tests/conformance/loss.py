@@ -5,11 +5,13 @@
         def case(self) -> LossCase:
             return LossCase(loss=SoftTargetKL(), target=random_logits, equal=torch.clone)
 
-What a loss does not promise is declared in its case, and the law is then skipped by name.
+A loss of feature maps says what its student's rows look like (`shape`), and one that takes several
+layers at once gives several shapes; everything per row is then a list of tensors. What a loss does
+not promise is declared in its case, and the law is then skipped by name.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jaxtyping
 import pytest
@@ -19,24 +21,72 @@ from torch import Tensor, nn
 ROWS, COLUMNS = 7, 5
 HALVES = [torch.bfloat16, torch.float16]
 
+# One tensor, or one per layer; the first axis is always the row.
+Rows = Tensor | list[Tensor]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossCase:
     """One loss and what it promises.
 
     Attributes:
-        loss: the module, called with the student's `[batch, width]` and a target.
+        loss: the module, called with the student's rows and a target; nothing of it is learnt.
         target: draws a target for these student rows.
+        shape: of one row of the student; a list of shapes where it takes several layers at once.
+        also: draws what else it is called with, by name, one entry per row (labels), for these
+            student rows.
+        constants: keywords that are the same for every call (an adapter's values).
         equal: gives the target at which the loss is exactly 0; None where there is none.
         unlabelled: what a target holds in a row that has none; None where every row has one.
         rowwise: each row's value depends on that row alone. If not, one row has the value 0.
+        alone: False where a part of the loss relates rows and a part does not, so that nothing
+            is said about the value of one row.
+        narrow: the shape of the narrowest row that it takes (two classes, a map of one column);
+            None where `shape` is already.
+        every_row: whether each row of random ones has a gradient.
+        gaps: whether values of a thousand stay finite in half precision too.
+        smooth: False where the gradient at equality is not 0 (a norm has none there).
+        both: whether the teacher's side learns too, since an adapter made it (an embedding).
+        shapes: whether a target of another shape is refused; a relation takes another width.
     """
 
     loss: nn.Module
-    target: Callable[[Tensor, torch.Generator], Tensor]
-    equal: Callable[[Tensor], Tensor] | None = None
+    target: Callable[[Rows, torch.Generator], Rows]
+    shape: tuple[int, ...] | list[tuple[int, ...]] = (COLUMNS,)
+    also: Callable[[Rows, torch.Generator], dict[str, Tensor]] | None = None
+    constants: dict[str, object] = field(default_factory=dict)
+    equal: Callable[[Rows], Rows] | None = None
     unlabelled: float | None = None
     rowwise: bool = True
+    alone: bool = True
+    narrow: tuple[int, ...] | list[tuple[int, ...]] | None = (2,)
+    every_row: bool = True
+    gaps: bool = True
+    smooth: bool = True
+    both: bool = False
+    shapes: bool = True
+
+
+def each(change: Callable[[Tensor], Tensor], rows: Rows) -> Rows:
+    """The same change to every tensor."""
+    return [change(r) for r in rows] if isinstance(rows, list) else change(rows)
+
+
+def listed(rows: Rows) -> list[Tensor]:
+    """The tensors, one or several."""
+    return rows if isinstance(rows, list) else [rows]
+
+
+def draw(shape, count: int, generator: torch.Generator, scale: float = 2.0) -> Rows:
+    """Random rows of a shape or of several."""
+    if isinstance(shape, list):
+        return [draw(s, count, generator, scale) for s in shape]  # type: ignore[misc]
+    return scale * torch.randn(count, *shape, generator=generator)
+
+
+def leaf(rows: Rows) -> Rows:
+    """The same values, with a gradient of their own."""
+    return each(lambda r: r.detach().clone().requires_grad_(r.is_floating_point()), rows)
 
 
 class LossLaws:
@@ -51,104 +101,158 @@ class LossLaws:
         return torch.Generator().manual_seed(20150309)
 
     @pytest.fixture
-    def rows(self, generator) -> Tensor:
-        return 2 * torch.randn(ROWS, COLUMNS, generator=generator)
+    def rows(self, case, generator) -> Rows:
+        return draw(case.shape, ROWS, generator)
+
+    @pytest.fixture
+    def also(self, case, rows, generator) -> dict[str, Tensor]:
+        return case.also(rows, generator) if case.also else {}
 
     def test_it_holds_no_weights_and_no_buffers(self, case):
         assert not case.loss.state_dict()
         assert not list(case.loss.parameters())
 
-    @pytest.mark.parametrize("count", [0, 1, ROWS])
-    def test_it_gives_one_finite_value_per_row(self, case, rows, generator, count):
-        student = rows[:count].clone().requires_grad_()
-        values = case.loss(student, case.target(student.detach(), generator))
+    @pytest.mark.parametrize("count", [0, 1, 2, ROWS])
+    def test_it_gives_one_finite_value_per_row(self, case, rows, also, generator, count):
+        student = leaf(each(lambda r: r[:count], rows))
+        target = case.target(each(torch.detach, student), generator)
+        extra = {name: value[:count] for name, value in also.items()}
+        values = case.loss(student, target, **extra, **case.constants)
         assert values.shape == (count,)
         assert values.dtype == torch.float32
         assert values.isfinite().all()
         values.sum().backward()
-        assert student.grad.shape == student.shape
-        assert student.grad.isfinite().all()
+        for part in listed(student):
+            assert part.grad is None or part.grad.isfinite().all()
 
-    def test_two_columns_are_enough(self, case, rows, generator):
-        student = rows[:, :2]
-        assert case.loss(student, case.target(student, generator)).isfinite().all()
+    def test_the_narrowest_rows_are_enough(self, case, generator):
+        if case.narrow is None:
+            pytest.skip("declared: its rows are already the narrowest")
+        student = draw(case.narrow, ROWS, generator)
+        extra = case.also(student, generator) if case.also else {}
+        values = case.loss(student, case.target(student, generator), **extra, **case.constants)
+        assert values.isfinite().all()
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALVES])
     @pytest.mark.parametrize("scale", [1.0, 1000.0])
-    def test_it_is_exactly_zero_at_equality(self, case, rows, dtype, scale):
+    def test_it_is_exactly_zero_at_equality(self, case, rows, also, dtype, scale):
         if case.equal is None:
             pytest.skip("declared: this loss has no equality")
-        student = (scale * rows).to(dtype).requires_grad_()
-        values = case.loss(student, case.equal(student.detach()))
+        if scale > 1 and dtype in HALVES and not case.gaps:
+            pytest.skip("declared: half precision overflows at such values")
+        student = leaf(each(lambda r: (scale * r).to(dtype), rows))
+        target = case.equal(each(torch.detach, student))
+        values = case.loss(student, target, **also, **case.constants)
         assert (values == 0).all()
         values.sum().backward()
-        assert student.grad.abs().max() < 1e-5
+        for part in listed(student):
+            assert part.grad.isfinite().all()
+            assert not case.smooth or part.grad.abs().max() < 1e-5
 
-    def test_the_gradient_reaches_the_student_and_nothing_else(self, case, rows, generator):
-        student = rows.clone().requires_grad_()
+    def test_the_gradient_reaches_the_student_and_nothing_else(self, case, rows, also, generator):
+        student = leaf(rows)
+        target = leaf(case.target(rows, generator))
+        case.loss(student, target, **also, **case.constants).sum().backward()
+        for part in listed(student):
+            moved = part.grad.reshape(ROWS, -1).abs().sum(dim=1) > 0
+            assert moved.all() if case.every_row else moved.any()
+        assert all((part.grad is not None) == case.both for part in listed(target))
+
+    def test_it_leaves_its_inputs_as_they_are(self, case, rows, also, generator):
         target = case.target(rows, generator)
-        if target.is_floating_point():
-            target.requires_grad_()
-        case.loss(student, target).sum().backward()
-        assert (student.grad.abs().sum(dim=1) > 0).all()
-        assert target.grad is None
+        before = each(torch.clone, rows), each(torch.clone, target)
+        case.loss(rows, target, **also, **case.constants)
+        for now, then in zip(listed(rows), listed(before[0]), strict=True):
+            assert torch.equal(now, then)
+        for now, then in zip(listed(target), listed(before[1]), strict=True):
+            assert torch.equal(now, then)
 
-    def test_it_leaves_its_inputs_as_they_are(self, case, rows, generator):
-        target = case.target(rows, generator)
-        before = rows.clone(), target.clone()
-        case.loss(rows, target)
-        assert torch.equal(rows, before[0])
-        assert torch.equal(target, before[1])
-
-    def test_the_order_of_rows_does_not_matter(self, case, rows, generator):
+    def test_the_order_of_rows_does_not_matter(self, case, rows, also, generator):
         target = case.target(rows, generator)
         order = torch.randperm(ROWS, generator=generator)
-        moved = case.loss(rows[order], target[order])
-        torch.testing.assert_close(moved, case.loss(rows, target)[order])
 
-    def test_one_row_has_the_value_it_has_in_a_batch_or_zero(self, case, rows, generator):
-        target = case.target(rows, generator)
-        alone = torch.cat([case.loss(rows[i : i + 1], target[i : i + 1]) for i in range(ROWS)])
-        expected = case.loss(rows, target) if case.rowwise else torch.zeros(ROWS)
-        torch.testing.assert_close(alone, expected)
+        def mixed(value):
+            return value[order]
 
-    def test_duplicate_rows_have_the_same_value(self, case, rows, generator):
+        extra = {name: value[order] for name, value in also.items()}
+        moved = case.loss(each(mixed, rows), each(mixed, target), **extra, **case.constants)
+        whole = case.loss(rows, target, **also, **case.constants)
+        torch.testing.assert_close(moved, whole[order], rtol=1e-4, atol=1e-6)
+
+    def test_one_row_has_the_value_it_has_in_a_batch_or_zero(self, case, rows, also, generator):
+        if not case.alone:
+            pytest.skip("declared: a part of this loss relates rows")
         target = case.target(rows, generator)
-        values = case.loss(rows.repeat(2, 1), torch.cat([target, target]))
-        torch.testing.assert_close(values[:ROWS], values[ROWS:])
+        parts = []
+        for i in range(ROWS):
+            extra = {name: value[i : i + 1] for name, value in also.items()}
+            own, goal = (each(lambda r, i=i: r[i : i + 1], x) for x in (rows, target))
+            parts.append(case.loss(own, goal, **extra, **case.constants))
+        whole = case.loss(rows, target, **also, **case.constants)
+        expected = whole if case.rowwise else torch.zeros(ROWS)
+        torch.testing.assert_close(torch.cat(parts), expected, rtol=1e-4, atol=1e-6)
+
+    def test_duplicate_rows_have_the_same_value(self, case, rows, also, generator):
+        target = case.target(rows, generator)
+
+        def twice(value):
+            return torch.cat([value, value])
+
+        student = leaf(each(twice, rows))
+        extra = {name: twice(value) for name, value in also.items()}
+        values = case.loss(student, each(twice, target), **extra, **case.constants)
+        torch.testing.assert_close(values[:ROWS], values[ROWS:], rtol=1e-4, atol=1e-6)
         if case.rowwise:
-            torch.testing.assert_close(values[:ROWS], case.loss(rows, target))
+            whole = case.loss(rows, target, **also, **case.constants)
+            torch.testing.assert_close(values[:ROWS], whole, rtol=1e-4, atol=1e-6)
+        values.sum().backward()
+        assert all(part.grad.isfinite().all() for part in listed(student))
 
-    def test_a_row_has_no_gradient_from_the_value_of_another(self, case, rows, generator):
+    def test_a_row_has_no_gradient_from_the_value_of_another(self, case, rows, also, generator):
         if not case.rowwise:
             pytest.skip("declared: the rows of a batch are related")
-        student = rows.clone().requires_grad_()
-        case.loss(student, case.target(rows, generator))[0].backward()
-        assert (student.grad[1:] == 0).all()
+        student = leaf(rows)
+        target = case.target(rows, generator)
+        case.loss(student, target, **also, **case.constants)[0].backward()
+        assert all((part.grad[1:] == 0).all() for part in listed(student))
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALVES])
-    def test_gaps_of_a_thousand_stay_finite(self, case, rows, generator, dtype):
-        student = (1000 * rows.sign()).to(dtype).requires_grad_()
-        target = case.target(student.detach(), generator)
-        if target.is_floating_point():
-            target = 1000 * target.sign()
-        values = case.loss(student, target)
+    def test_gaps_of_a_thousand_stay_finite(self, case, rows, also, generator, dtype):
+        if dtype in HALVES and not case.gaps:
+            pytest.skip("declared: half precision overflows at such values")
+        student = leaf(each(lambda r: (1000 * r.sign()).to(dtype), rows))
+        target = case.target(each(torch.detach, student), generator)
+        target = each(lambda t: 1000 * t.sign() if t.is_floating_point() else t, target)
+        values = case.loss(student, target, **also, **case.constants)
         assert values.isfinite().all()
         values.sum().backward()
-        assert student.grad.isfinite().all()
+        assert all(part.grad.isfinite().all() for part in listed(student))
+
+    def test_constant_rows_stay_finite(self, case, rows, also, generator):
+        # Nothing to normalise by: a dead layer, a student at its start.
+        student = leaf(each(torch.zeros_like, rows))
+        target = case.target(rows, generator)
+        values = case.loss(student, target, **also, **case.constants)
+        assert values.isfinite().all()
+        values.sum().backward()
+        for part in listed(student):
+            assert part.grad is None or part.grad.isfinite().all()
+            assert part.grad is None or part.grad.abs().max() < 1e6
 
     @pytest.mark.parametrize("dtype", HALVES)
-    def test_half_precision_is_computed_in_float32(self, case, rows, generator, dtype):
-        student = rows.to(dtype)
+    def test_half_precision_is_computed_in_float32(self, case, rows, also, generator, dtype):
+        student = each(lambda r: r.to(dtype), rows)
         target = case.target(student, generator)
-        values = case.loss(student, target)
-        wide = target.float() if target.is_floating_point() else target
+        values = case.loss(student, target, **also, **case.constants)
+        wide = each(lambda t: t.float() if t.is_floating_point() else t, target)
         assert values.dtype == torch.float32
-        assert torch.equal(values, case.loss(student.float(), wide))
+        exact = case.loss(each(lambda s: s.float(), student), wide, **also, **case.constants)
+        assert torch.equal(values, exact)
 
-    def test_float64_stays_float64(self, case, rows, generator):
-        student = rows.double()
-        assert case.loss(student, case.target(student, generator)).dtype == torch.float64
+    def test_float64_stays_float64(self, case, rows, also, generator):
+        student = each(lambda r: r.double(), rows)
+        target = case.target(student, generator)
+        assert case.loss(student, target, **also, **case.constants).dtype == torch.float64
 
     @pytest.mark.parametrize("wild", [0.0, torch.inf, torch.nan])
     def test_rows_without_a_label_do_not_matter(self, case, rows, generator, wild):
@@ -168,13 +272,15 @@ class LossLaws:
         torch.testing.assert_close(values[1::2], expected[1::2])
 
     def test_a_target_of_another_shape_is_refused_with_both_shapes(
-        self, case, rows, generator, monkeypatch
+        self, case, rows, also, generator, monkeypatch
     ):
+        if not case.shapes or isinstance(rows, list):
+            pytest.skip("declared: it takes targets of other shapes; its own tests say which")
         # jaxtyping would object first; users run without it.
         monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
         target = case.target(rows, generator)
         for wrong in (target[:-1], target[:1], target[..., :1] if target.ndim > 1 else target[0]):
             with pytest.raises(ValueError, match="must hold, but got") as refusal:
-                case.loss(rows, wrong)
+                case.loss(rows, wrong, **also, **case.constants)
             assert str(tuple(rows.shape)) in str(refusal.value)
             assert str(tuple(wrong.shape)) in str(refusal.value)
