@@ -108,6 +108,29 @@ def test_a_folder_that_cannot_be_written_names_another_way(tmp_path):
         make_folder(tmp_path / "file" / "inside")
 
 
+def test_two_writers_with_one_number_never_share_a_temporary_file(tmp_path):
+    """Two machines may give the same number to their processes, and share a folder."""
+    parts = []
+
+    def write(part):
+        parts.append(part.name)
+        part.write_text("x")
+
+    for _ in range(20):
+        write_with(tmp_path / "file", write)
+    assert len(set(parts)) == 20
+
+
+def test_what_a_killed_writer_leaves_is_known_as_its_own(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: None)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        write_atomic(tmp_path / "a.json", "half")
+    assert len(list(tmp_path.iterdir())) == 1
+    remove_parts(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_writer_that_fails_leaves_nothing(tmp_path):
     def write(part):
         part.write_text("half")

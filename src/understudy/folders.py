@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import time
@@ -56,7 +57,8 @@ def write_atomic(path: Path, data: bytes | str | Sequence[bytes | memoryview]) -
 
 def write_with(path: Path, write: Callable[[Path], None]) -> None:
     """As `write_atomic`, for writers that want a path: `write` gets a temporary one beside it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Processes of two machines that share a folder may have the same number.
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         write(part)
         descriptor = os.open(part, os.O_RDONLY)

@@ -31,7 +31,8 @@ def test_every_row_and_view_is_a_row_of_the_table(tmp_path, suffix):
     record_ids(tmp_path / "store", teacher=FakeTeacher(), ids=np.arange(20), views=2,
                needs=("logits", "hidden"))  # fmt: skip
     store, path = LabelStore(tmp_path / "store"), tmp_path / f"out{suffix}"
-    assert export_columns(store, path, rows=7) == 40
+    found = export_columns(store, path, rows=7)
+    assert (found.rows, found.partial, found.skipped, found.left_out) == (40, 0, 0, 0)
     table = table_of(path)
     assert table.column_names == ["id", "view", "hidden", "logits"]
     ids, views = (torch.tensor(table[name].to_pylist()) for name in ("id", "view"))
@@ -75,6 +76,41 @@ def test_sampled_weights_sum_to_one(tmp_path):
     for weights in table["logits_weights"].to_pylist():
         np.testing.assert_allclose([sum(one) for one in weights], 1, atol=1e-5)
     assert "logits_entropy" in table.column_names
+
+
+class Silent(FakeTeacher):
+    """Has no answer to some ids, to one of them in its second view only."""
+
+    def __call__(self, batch):
+        told = super().__call__(batch)
+        bad = (batch.ids == 3) | (batch.ids == 7) | ((batch.ids == 11) & (batch.views == 2))
+        told["logits"][bad] = torch.nan
+        return told
+
+
+def test_rows_that_are_left_out_are_counted(tmp_path):
+    record_ids(tmp_path / "store", teacher=Silent(), ids=np.arange(20), views=2,
+               on_bad_rows="skip")  # fmt: skip
+    found = export_columns(LabelStore(tmp_path / "store"), tmp_path / "out.parquet")
+    # Ids 3 and 7 twice and 11 once were never stored; 11 in its first view is there alone.
+    assert (found.rows, found.skipped, found.partial, found.left_out) == (34, 5, 1, 6)
+    table = table_of(tmp_path / "out.parquet")
+    assert table.num_rows == 34
+    assert not {3, 7, 11} & set(table["id"].to_pylist())
+
+
+def test_a_store_without_any_whole_id_is_refused(tmp_path):
+    class Second(FakeTeacher):
+        def __call__(self, batch):
+            told = super().__call__(batch)
+            told["logits"][(batch.views == 1) == (batch.ids > 5)] = torch.nan
+            return told
+
+    record_ids(tmp_path / "store", teacher=Second(), ids=np.arange(10), views=2,
+               on_bad_rows="skip")  # fmt: skip
+    with pytest.raises(StoreError, match=r"no id of .* has all its 2 views"):
+        export_columns(LabelStore(tmp_path / "store"), tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
 
 
 def test_another_kind_of_file_is_refused_and_nothing_is_written(tmp_path):

@@ -203,21 +203,6 @@ def test_a_damaged_shard_alone_is_made_again(write, fake_teacher, tmp_path, cont
     assert content(tmp_path / "store") == expected
 
 
-@pytest.mark.parametrize("change", [
-    {"fingerprints": {"teacher": "other"}}, {"needs": ("hidden",)}, {"needs": ("hidden", "logits")},
-])  # fmt: skip
-def test_an_unfinished_store_of_something_else_is_begun_anew(
-    write, fake_teacher, tmp_path, content, change
-):
-    with pytest.raises(BreaksError):
-        write(teacher=breaking(fake_teacher, 6), shard_rows=1)
-    fake_teacher.asked.clear()
-    write(teacher=fake_teacher, **change)
-    write(tmp_path / "whole", **change)
-    assert sum(fake_teacher.asked) == ROWS
-    assert content(tmp_path / "store") == content(tmp_path / "whole")
-
-
 def test_what_a_killed_writer_left_is_swept_away(write, tmp_path):
     store = tmp_path / "store"
     store.mkdir()

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
-from pydantic import ValidationError
 
-from understudy import data, losses, models
+from understudy import data, models
 from understudy.build.arguments import wrong_arguments
 from understudy.build.check_labels import labels_mistakes, made
-from understudy.build.parts import PATHS, named_files, split_schedules, unknown_kind, with_paths
+from understudy.build.check_terms import batch_mistakes, objective_mistakes, teacher_mistakes
+from understudy.build.parts import PATHS, named_files, unknown_kind, with_paths
 from understudy.build.targets import TargetError, resolve
 from understudy.data.views import CATALOGUE as VIEWS
 from understudy.data.views import MIXING, misplaced
@@ -47,7 +47,7 @@ def check(recipe: Recipe, place: Source) -> None:
     found = [*_data(recipe, place), *_teacher(recipe, place)]
     found += _entry(recipe.student.model, ("student", "model"), models.CATALOGUE, place, FACTS)
     for where, phase in _phases(recipe):
-        found += _objective(phase.objective, (*where, "objective"), recipe.task.kind, place)
+        found += _objective(phase, (*where, "objective"), recipe, place)
     found += labels_mistakes(recipe)
     for where, training in _trainings(recipe):
         found += _training(training, where)
@@ -97,7 +97,7 @@ def check_term(entry: TermEntry, task: str) -> None:
     Raises:
         RecipeError: every mistake in it.
     """
-    found = list(_objective((entry,), ("objective",), task, Source()))
+    found = list(objective_mistakes((entry,), ("objective",), task, _customs(Source())))
     if found:
         raise RecipeError(found, "objective")
 
@@ -183,50 +183,25 @@ def _factory(law: str, target: str, made: str) -> str:
     return f" (`{target}` is called once, with `arguments`, and must return {made})"
 
 
-def _objective(
-    entries: tuple[TermEntry, ...], where: Place, task: str, place: Source
-) -> Iterator[Mistake]:
-    for number, entry in enumerate(entries):
-        at = (*where, number)
-        law = unknown_kind(entry.kind, losses.CATALOGUE)
-        if law:
-            yield Mistake(path=(*at, "kind"), law=law)
-        elif entry.kind == "custom":
-            yield from _custom(entry, at, place, ())
-        elif task not in losses.CATALOGUE[entry.kind].tasks:
-            fits = [k for k, row in losses.CATALOGUE.items() if task in row.tasks]
-            law = f"`{entry.kind}` is not made for {task}: use one of {', '.join(fits)}"
-            yield Mistake(path=(*at, "kind"), law=law)
-        else:
-            yield from _loss(entry, at)
+def _customs(place: Source) -> Callable[[Entry, Place], list[Mistake]]:
+    return lambda entry, at: _custom(entry, at, place, ())
 
 
-def _loss(entry: TermEntry, at: Place) -> Iterator[Mistake]:
-    row = losses.CATALOGUE[entry.kind]
-    try:
-        constants, temperature = split_schedules(entry.parameters)
-    except ValidationError as error:
-        for item in error.errors():
-            path = (*at, "temperature", *item["loc"])
-            law = f"a schedule needs `start` and `end`: {item['msg'][0].lower()}{item['msg'][1:]}"
-            yield Mistake(path=path, law=law)
-        return
-    if temperature is not None and min(temperature.start, temperature.end) <= 0:
-        law = f"`temperature > 0` must hold, but got {temperature.start} to {temperature.end}"
-        yield Mistake(path=(*at, "temperature"), law=law)
-    if temperature is not None and "temperature" not in inspect.signature(row.loss).parameters:
-        law = f"`{entry.kind}` has no temperature: remove it"
-        yield Mistake(path=(*at, "temperature"), law=law)
-    yield from made(row.loss, constants, at)
+def _objective(phase: Phase, where: Place, recipe: Recipe, place: Source) -> Iterator[Mistake]:
+    yield from objective_mistakes(phase.objective, where, recipe.task.kind, _customs(place))
+    yield from teacher_mistakes(phase.objective, where, recipe.teacher)
+    yield from batch_mistakes(phase, where)
 
 
 def _phases(recipe: Recipe) -> Iterator[tuple[Place, Phase]]:
     for number, step in enumerate(recipe.steps):
         if step.phases is not None:
             for inner, phase in enumerate(step.phases):
-                yield ("steps", number, "phases", inner), phase
+                training = phase.training or step.training
+                whole = Phase(objective=phase.objective, training=training)
+                yield ("steps", number, "phases", inner), whole
         elif step.objective is not None:
-            yield ("steps", number), Phase(objective=step.objective)
+            yield ("steps", number), Phase(objective=step.objective, training=step.training)
 
 
 def _trainings(recipe: Recipe) -> Iterator[tuple[Place, Training]]:

@@ -16,6 +16,7 @@ Place = tuple[str | int, ...]
 def labels_mistakes(recipe: Recipe) -> Iterator[Mistake]:
     """Mistakes of the section, and of losses that cannot read what it stores."""
     options, at = recipe.labels, ("labels", "codec")
+    yield from _nothing_to_leave_out_of(recipe)
     kinds = [kind for kind in CODECS if kind != "hidden"]  # its head comes from the teacher itself
     if options.codec.kind not in kinds:
         law = f"unknown kind `{options.codec.kind}`: {did_you_mean(options.codec.kind, kinds)}"
@@ -26,13 +27,35 @@ def labels_mistakes(recipe: Recipe) -> Iterator[Mistake]:
     if options.views is not None and not recipe.data.views:
         law = "`views` counts random views, but `data.views` is empty: remove it, or add views"
         yield Mistake(path=("labels", "views"), law=law)
-    if wrong or not CODECS[options.codec.kind](**options.codec.parameters).listed:
-        return
-    if options.use == "live" or (recipe.data.views and options.views is None):
+    if (
+        wrong
+        or _asked_at_every_step(recipe)
+        or not CODECS[options.codec.kind](**options.codec.parameters).listed
+    ):
         return
     entries = [entry for phase in recipe.phases for entry in phase.objective]
     laws = dict.fromkeys(_unreadable(entry, options.codec.kind) for entry in entries)
     yield from (Mistake(path=(*at, "kind"), law=why) for why in laws if why is not None)
+
+
+def _asked_at_every_step(recipe: Recipe) -> str | None:
+    """Why no labels are stored; None where they are."""
+    if recipe.labels.use == "live":
+        return "`use: live`"
+    random = recipe.data.views and recipe.labels.views is None
+    return "random `data.views` without `labels.views`" if random else None
+
+
+def _nothing_to_leave_out_of(recipe: Recipe) -> Iterator[Mistake]:
+    """Bad rows are left out of a store: a teacher that is asked in training fails at the first."""
+    why = _asked_at_every_step(recipe)
+    if why is not None and recipe.labels.on_bad_rows == "skip":
+        remedy = "remove `use: live`" if recipe.labels.use == "live" else "set `labels.views: 4`"
+        law = (
+            "`on_bad_rows: skip` leaves rows out of stored labels, but nothing is stored where the "
+            f"teacher is asked at every step ({why}): {remedy}, or remove `on_bad_rows`"
+        )
+        yield Mistake(path=("labels", "on_bad_rows"), law=law)
 
 
 def _unreadable(entry: TermEntry, codec: str) -> str | None:

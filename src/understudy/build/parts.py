@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from understudy import data, losses, models
+from understudy import data, models
 from understudy.build.arguments import accepted, coerced, required
 from understudy.build.targets import TargetError, resolve, told
 from understudy.data.files import split_key
@@ -17,8 +17,7 @@ from understudy.data.views import Mixing, Own, View, Views
 from understudy.errors import ModelError, UnderstudyError, did_you_mean
 from understudy.labels.codecs import CATALOGUE as CODECS
 from understudy.labels.codecs.form import Codec
-from understudy.objective import Term
-from understudy.recipe import Entry, Schedule, Source, TermEntry
+from understudy.recipe import Entry, Source
 
 # Parameters of data sources that are paths, relative to the recipe's folder. A place inside an
 # `.npz` file follows a colon.
@@ -29,8 +28,8 @@ PATHS = ("path", "test_path", "inputs", "labels", "test_inputs", "test_labels", 
 def source(entry: Entry, place: Source) -> Callable[[], Rows]:
     """What loads the raw rows."""
     if entry.kind == "custom":
-        function, arguments = _custom(entry, place)
-        return lambda: data.from_custom(_called(function, arguments))
+        function, arguments = custom(entry, place)
+        return lambda: data.from_custom(called(function, arguments))
     function = data.CATALOGUE[entry.kind]
     arguments = with_paths(entry.parameters, place)
     return lambda: function(**arguments)
@@ -74,8 +73,8 @@ def views(entries: Sequence[Entry], place: Source | None = None, *, seed: int) -
 def _view(entry: Entry, place: Source) -> View | Mixing:
     if entry.kind != "custom":
         return VIEWS[entry.kind](**coerced(VIEWS[entry.kind], entry.parameters))
-    function, arguments = _custom(entry, place)
-    made = _called(function, arguments)
+    function, arguments = custom(entry, place)
+    made = called(function, arguments)
     if not callable(made):
         raise ModelError(
             f"`{entry.parameters['target']}` of `data.views` must be a factory that returns a "
@@ -99,7 +98,7 @@ def network(
         ModelError: when called, if the network's own checks refuse the arguments.
     """
     if entry.kind == "custom":
-        function, arguments = _custom(entry, place)
+        function, arguments = custom(entry, place)
         arguments = required(function, facts) | arguments
     else:
         function = models.CATALOGUE[entry.kind]
@@ -137,7 +136,7 @@ def predictor(entry: Entry, place: Source, *, where: str) -> Callable[..., Any]:
     Raises:
         ModelError: the factory fails, or returns nothing that can be called.
     """
-    function, arguments = _custom(entry, place)
+    function, arguments = custom(entry, place)
     try:
         made = function(**arguments)
     except Exception as error:
@@ -150,47 +149,12 @@ def predictor(entry: Entry, place: Source, *, where: str) -> Callable[..., Any]:
     return made  # type: ignore[no-any-return]
 
 
-def terms(entries: Sequence[TermEntry], place: Source) -> list[Term]:
-    """The terms of an objective, named by their kinds, numbered where a kind stands twice."""
-    made: list[Term] = []
-    for entry in entries:
-        same = sum(t.name.partition("#")[0] == entry.kind for t in made)
-        name = f"{entry.kind}#{same + 1}" if same else entry.kind
-        made.append(_term(entry, name, place))
-    return made
+def called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """What the user's own factory makes.
 
-
-def _term(entry: TermEntry, name: str, place: Source) -> Term:
-    if entry.kind == "custom":
-        function, arguments = _custom(entry, place)
-        made = _called(function, arguments)
-        reads = getattr(made, "reads", "logits")
-        needs = tuple(getattr(made, "needs", (reads,)))
-        return Term(
-            name=name, loss=made, reads=reads, needs=needs, labels=not needs, weight=entry.weight
-        )
-    row = losses.CATALOGUE[entry.kind]
-    constants, temperature = split_schedules(entry.parameters)
-    return Term(
-        name=name,
-        loss=row.loss(**coerced(row.loss, constants)),
-        reads=row.reads,
-        needs=row.needs,
-        labels=row.labels,
-        weight=entry.weight,
-        temperature=temperature,
-    )
-
-
-def split_schedules(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], Schedule | None]:
-    """A loss's constants, and its temperature where that is a schedule."""
-    constants = dict(parameters)
-    if isinstance(constants.get("temperature"), dict):
-        return constants, Schedule.model_validate(constants.pop("temperature"))
-    return constants, None
-
-
-def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    Raises:
+        ModelError: it fails.
+    """
     try:
         return function(**arguments)
     except UnderstudyError:
@@ -200,7 +164,12 @@ def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
         raise ModelError(f"`{name}` of the recipe fails: {told(error)}") from error
 
 
-def _custom(entry: Entry, place: Source) -> tuple[Callable[..., Any], dict[str, Any]]:
+def custom(entry: Entry, place: Source) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The user's own function, and the arguments that the recipe gives it.
+
+    Raises:
+        ModelError: there is no such function.
+    """
     try:
         function = resolve(entry.parameters["target"], Path(place.folder))
     except TargetError as error:

@@ -1,56 +1,120 @@
 """The catalogue of losses as people and programs read it."""
 
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, get_type_hints
 
-from understudy.losses import CATALOGUE
+from understudy.features.adapters import ADAPTERS
+from understudy.losses import CATALOGUE, Row
+
+_EMPTY = inspect.Parameter.empty
 
 
 def entries() -> dict[str, dict[str, Any]]:
     """Per kind everything that its row, its class and its function say."""
-    return {kind: _entry(kind) for kind in CATALOGUE}
+    return {kind: _entry(kind, row) for kind, row in CATALOGUE.items()}
 
 
-def _entry(kind: str) -> dict[str, Any]:
-    row = CATALOGUE[kind]
-    parameters = inspect.signature(row.loss).parameters.values()
-    empty = inspect.Parameter.empty
+def _entry(kind: str, row: Row) -> dict[str, Any]:
+    function = row.function
     return {
         "kind": kind,
-        "class": f"{row.loss.__module__}.{row.loss.__qualname__}",
-        "arguments": {p.name: None if p.default is empty else p.default for p in parameters},
         "family": row.family,
+        "paper": row.paper,
+        "function": f"{function.__module__}.{function.__qualname__}",
+        "function_arguments": _arguments(function),
+        "class": f"{row.loss.__module__}.{row.loss.__qualname__}",
+        "arguments": {n: a["default"] for n, a in _arguments(row.loss).items()},
+        "authors": {
+            "source": row.authors.source,
+            "arguments": dict(row.authors.arguments),
+            "note": row.authors.note,
+        },
         "needs": list(row.needs),
         "reads": row.reads,
         "labels": row.labels,
+        "also": list(row.also),
+        "layers": row.layers,
+        "adapter": row.adapter or None,
+        "related": row.related,
+        "control": row.control,
         "tasks": list(row.tasks),
         "outcomes": row.whole is None and not row.labels,
         "whole": row.whole,
-        "paper": row.paper,
         "usual_weight": row.usual_weight,
-        "text": inspect.getdoc(row.loss) or "",
+        "text": inspect.getdoc(function) or "",
     }
+
+
+def _arguments(function: Callable[..., Any]) -> dict[str, dict[str, Any]]:
+    """Per parameter its type as it is written, and its default; None where there is none."""
+    target = function.__init__ if inspect.isclass(function) else function
+    hints = get_type_hints(target)
+    return {
+        name: {
+            "type": _written(hints.get(name)),
+            "default": None if p.default is _EMPTY else p.default,
+            "required": p.default is _EMPTY,
+        }
+        for name, p in inspect.signature(function).parameters.items()
+    }
+
+
+def _written(hint: Any) -> str:
+    """A type for people: `Float[Tensor, "batch classes"]`, `float`, `Literal[...]`."""
+    dtypes = getattr(hint, "dim_str", None)
+    if dtypes is not None:
+        name = str(getattr(hint, "__name__", hint)).partition("[")[0]
+        return f'{name}[Tensor, "{dtypes.strip()}"]'
+    if inspect.isclass(hint):
+        return hint.__name__
+    return str(hint).replace("typing.", "").replace("jaxtyping.", "").replace("torch.", "")
 
 
 def _listed(entry: dict[str, Any]) -> str:
     return "read" if entry["outcomes"] else f"not read: {entry['whole']}"
 
 
+def _needs(entry: dict[str, Any]) -> str:
+    parts = [*entry["needs"], *(f"hard {name}" for name in entry["also"])]
+    if entry["related"]:
+        parts.append("two rows a batch")
+    return ", ".join(parts) or "nothing of the teacher"
+
+
+def _recipe(entry: dict[str, Any]) -> str:
+    """The term as a line of a recipe, with the defaults that can be written."""
+    constants = {k: v for k, v in entry["arguments"].items() if isinstance(v, (int, float, str))}
+    inner = "".join(f", {k}: {str(v).lower() if isinstance(v, bool) else v}" for k, v in constants.items())
+    if entry["kind"] == "standardize":
+        inner = ", of: {kind: soft_target, temperature: 2}"
+    layers = ", layers: auto" if entry["layers"] != "none" else ""
+    return f"- {{kind: {entry['kind']}, weight: 1.0{inner}{layers}}}"
+
+
 def page(entry: dict[str, Any]) -> str:
     """One loss as a page of text."""
-    arguments = "".join(f", {k}: {v}" for k, v in entry["arguments"].items())
+    authors = entry["authors"]
+    given = ", ".join(f"{k}={v!r}" for k, v in authors["arguments"].items())
+    adapter = entry["adapter"]
+    learns = (inspect.getdoc(ADAPTERS[adapter]) or "").partition("\n")[0] if adapter else ""
     lines = [
         entry["kind"],
         "=" * len(entry["kind"]),
         "",
         entry["text"],
         "",
+        f"family        {entry['family']}",
+        f"function      {entry['function']}",
         f"class         {entry['class']}",
-        f"needs         {', '.join(entry['needs']) or 'nothing of the teacher'}",
-        *([f"listed labels {_listed(entry)}"] if entry["needs"] else []),
+        f"needs         {_needs(entry)}",
+        *([f"adapter       {adapter}: {learns}"] if adapter else []),
+        *([f"listed labels {_listed(entry)}"] if entry["needs"] == ["logits"] else []),
         f"tasks         {', '.join(entry['tasks'])}",
         f"paper         {entry['paper']}",
+        f"authors' form {authors['source']}{f' ({given})' if given else ''}",
+        *([f"              {authors['note']}"] if authors["note"] else []),
         f"usual weight  {entry['usual_weight']}",
-        f"in a recipe   - {{kind: {entry['kind']}, weight: 1.0{arguments}}}",
+        f"in a recipe   {_recipe(entry)}",
     ]
     return "\n".join(lines)

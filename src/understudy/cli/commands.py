@@ -252,7 +252,10 @@ def methods(
         head = ("kind", "family", "needs", "paper")
         rows(
             head,
-            [(k, v["family"], ", ".join(v["needs"]) or "-", v["paper"]) for k, v in known.items()],
+            [
+                (k, v["family"], ", ".join([*v["needs"], *v["also"]]) or "-", v["paper"])
+                for k, v in known.items()
+            ],
         )
 
 

@@ -1,12 +1,16 @@
 """`understudy labels`: what is in a store, whether it is whole, and what the next one will take."""
 
 import json
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from understudy.cli.arguments import Json, Out, RecipePath, Settings
+
+if TYPE_CHECKING:
+    from understudy.labels.manifest import Manifest
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into a label store.")
 
@@ -19,16 +23,17 @@ StorePath = Annotated[
 def info(store: StorePath, as_json: Json = False) -> None:
     """Say what is in a store. Reads its manifest only."""
     from understudy.cli.show import rows, size
-    from understudy.labels.manifest import read_manifest
 
-    manifest = read_manifest(_folder(store))
+    address, manifest = _manifest(store)
     if as_json:
         data = manifest.to_data()
         del data["shards"]
-        typer.echo(json.dumps(data | {"bytes": manifest.bytes, "files": len(manifest.shards)}))
+        more = {"bytes": manifest.bytes, "files": len(manifest.shards), "store": address}
+        typer.echo(json.dumps(data | more))
         return
     first, count = manifest.views
     told: list[tuple[str, Any]] = [
+        ("store", address),
         ("state", "complete" if manifest.complete else "not finished"),
         ("rows", f"{manifest.rows:,} in {len(manifest.shards):,} shards"),
         ("views", f"{first}" if count == 1 else f"{first} to {first + count - 1}"),
@@ -75,8 +80,13 @@ def export(
 
     if out.exists():
         raise RunError(f"{out} exists already, and `export` never overwrites: name another file")
-    count = export_columns(LabelStore(_folder(store)), out)
-    typer.echo(f"wrote {out}: {count:,} rows")
+    found = export_columns(LabelStore(_folder(store)), out)
+    typer.echo(f"wrote {out}: {found.rows:,} rows")
+    if found.left_out:
+        typer.echo(
+            f"left out: {found.left_out:,} rows, {found.skipped:,} that are not in the store since "
+            f"the teacher's answer was not finite, {found.partial:,} whose id lacks another view"
+        )
 
 
 @app.command()
@@ -91,21 +101,72 @@ def estimate(
     loaded, place = build.checked(recipe, settings or [])
     found = work_out(loaded, place, out=out, progress=Bars(quiet=as_json))
     if as_json:
-        told = {name: getattr(found, name) for name in ("rows", "sampled", "bytes", "free")}
-        typer.echo(json.dumps(told | {"seconds": found.seconds, "fits": found.fits}))
+        names = ("rows", "sampled", "bytes", "seconds", "free", "copy", "fits")
+        typer.echo(json.dumps({name: getattr(found, name) for name in names}))
         return
-    rows(
-        ("", "estimate"),
-        [
-            ("rows", f"{found.rows:,} (from {found.sampled:,} measured)"),
-            ("size", f"{size(found.bytes)} in {found.folder}"),
-            ("time", f"{found.seconds:,.0f} s"),
-            ("free there", size(found.free) + ("" if found.fits else ": NOT ENOUGH")),
-        ],
-    )
+    enough = ": NOT ENOUGH" if found.fits is False else ""
+    told = [
+        ("rows", f"{found.rows:,} (from {found.sampled:,} measured)"),
+        ("size", f"{size(found.bytes)} in {found.folder}"),
+        ("time", f"{found.seconds:,.0f} s"),
+        ("free there", "unknown behind a URL" if found.free is None else size(found.free) + enough),
+    ]
+    if found.copy is not None:
+        told.append(("free here, for the run's copy", size(found.copy) + enough))
+    rows(("", "estimate"), told)
+
+
+def _manifest(path: Path) -> tuple[str, "Manifest"]:
+    """Where the store of a path lies, and its manifest."""
+    from understudy.labels.manifest import read_manifest
+
+    named = _named_by_run(path)
+    if not isinstance(named, str):
+        folder = named or _inside(path)
+        return str(folder), read_manifest(folder)
+    from understudy.errors import StoreError
+    from understudy.labels.place import manifest_at
+    from understudy.labels.remote_place import open_place
+
+    found = manifest_at(open_place(named))
+    if found is None:
+        raise StoreError(f"{named} is no label store yet: run `understudy label` first")
+    return named, found
 
 
 def _folder(path: Path) -> Path:
-    """The store itself, or the one of a run."""
+    """The folder of the store itself, or of the one of a run; of one behind a URL, the copy."""
+    from understudy.errors import StoreError
+
+    named = _named_by_run(path)
+    if not isinstance(named, str):
+        return named or _inside(path)
+    copy = path / "labels"
+    if not (copy / "manifest.json").is_file():
+        raise StoreError(
+            f"the labels of {path} lie in {named}, and the run has no copy of them yet: run "
+            "`understudy label` first"
+        )
+    return copy
+
+
+def _inside(path: Path) -> Path:
     inside = path / "labels"
     return inside if (inside / "manifest.json").is_file() else path
+
+
+def _named_by_run(path: Path) -> Path | str | None:
+    """What the recipe of a run names as `labels.store`, a folder or a URL; None without any."""
+    from understudy.errors import RecipeError
+    from understudy.recipe import loads
+
+    if (path / "manifest.json").is_file():
+        return None  # a store, whatever else lies beside it
+    try:
+        text = (path / "recipe.yaml").read_text(encoding="utf-8")
+        start = re.match(r"# .*; relative paths start from (.*)\n", text)
+        recipe, place = loads(text, folder=Path(start.group(1)) if start else path)
+    except (OSError, RecipeError):
+        return None  # no run, or one of another version, whose own labels can still be shown
+    store = recipe.labels.store
+    return store if store is None or "://" in store else place.resolve(store)

@@ -8,13 +8,17 @@ bit for bit the run that was never interrupted, dropout included.
 from understudy.engine.fitting import OURS, Fitted, fit, quiet_lightning
 from understudy.engine.keeper import CHECKPOINT
 from understudy.engine.module import Validate, learning_rate_factor
+from understudy.engine.probing import BATCHES, Reading, probe
 
 __all__ = [
+    "BATCHES",
     "CHECKPOINT",
     "OURS",
     "Fitted",
+    "Reading",
     "Validate",
     "fit",
     "learning_rate_factor",
+    "probe",
     "quiet_lightning",
 ]

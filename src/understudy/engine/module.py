@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from understudy.contracts import Batch, Teacher
 from understudy.errors import TrainingError
+from understudy.features.hooks import capture
+from understudy.models.deployable import inner
 from understudy.objective import Objective
 from understudy.recipe import Training
 
@@ -71,12 +73,15 @@ class Distiller(lightning.LightningModule):
         (teacher,) = self._teacher
         knowledge = teacher(batch) if teacher is not None else None
         try:
+            with capture(inner(self.student), self.objective.spots) as captured:
+                answers = self.student(batch.inputs)
             total = self.objective(
-                self.student(batch.inputs),
+                answers,
                 knowledge,
                 batch,
                 epoch=epoch,
                 epochs=self._training.epochs,
+                features=captured.found(),
             )
         except TrainingError as error:
             raise TrainingError(
@@ -117,12 +122,15 @@ class Distiller(lightning.LightningModule):
             TrainingError: the loader has no length.
         """
         options = self._training.optimizer
-        parameters = [p for p in self.parameters() if p.requires_grad]
+        # Adapters learn beside the student, in a group of their own.
+        student = [p for p in self.student.parameters() if p.requires_grad]
+        adapters = [p for p in self.objective.parameters() if p.requires_grad]
+        parameters = [{"params": group} for group in (student, adapters) if group]
         optimizer: torch.optim.Optimizer
         # One kernel for all tensors: the difference is large for small students. It does not go
         # together with mixed precision and gradient clipping, nor with every device.
         plain = str(self.trainer.precision).startswith("32")
-        fused = plain and all(p.device.type == "cpu" for p in parameters)
+        fused = plain and all(p.device.type == "cpu" for p in (*student, *adapters))
         if options.kind == "adamw":
             optimizer = torch.optim.AdamW(
                 parameters,

@@ -1,6 +1,7 @@
 """A store as Parquet or Arrow columns, for trainers that are not ours."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,28 @@ from understudy.labels.store import LabelStore
 SUFFIXES = (".parquet", ".arrow")
 
 
-def export_columns(store: LabelStore, path: Path, *, rows: int = 4096) -> int:
-    """Write every row of a store as one row of a table; how many there are.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """What of a store stands in a table. A row is a pair of id and view.
+
+    Attributes:
+        rows: in the table.
+        partial: stored, but not in the table, since their id lacks another view.
+        skipped: not even stored, since the teacher's answer was not finite.
+    """
+
+    rows: int
+    partial: int
+    skipped: int
+
+    @property
+    def left_out(self) -> int:
+        """How many rows the table lacks."""
+        return self.partial + self.skipped
+
+
+def export_columns(store: LabelStore, path: Path, *, rows: int = 4096) -> Exported:
+    """Write the rows of a store, those of ids that have every view, as rows of a table.
 
     Columns: `id` and `view`, then per field its numbers as a list (of lists, where a row is a
     sequence). A field that lists outcomes has three columns: `FIELD_ids`, `FIELD_logprobs` (sorted
@@ -30,12 +51,20 @@ def export_columns(store: LabelStore, path: Path, *, rows: int = 4096) -> int:
         path: ends in `.parquet` or `.arrow`.
         rows: at once in memory.
 
+    Returns:
+        How many rows were written, and how many were left out and why.
+
     Raises:
-        StoreError: another suffix, or a store that is damaged.
+        StoreError: another suffix, a store that is damaged, or one without any whole id.
     """
     if path.suffix not in SUFFIXES:
         raise StoreError(
             f"a store is exported to a file that ends in {' or '.join(SUFFIXES)}, but got {path}"
+        )
+    if not len(store.ids()):
+        raise StoreError(
+            f"no id of {store.folder} has all its {len(store.views)} views: label again with a "
+            "teacher whose answers are finite"
         )
     make_folder(path.parent)
     count = 0
@@ -52,7 +81,7 @@ def export_columns(store: LabelStore, path: Path, *, rows: int = 4096) -> int:
             writer.close()
 
     write_with(path, write)
-    return count
+    return Exported(rows=count, partial=len(store) - count, skipped=store.manifest.skipped)
 
 
 def _writer(part: Path, suffix: str, schema: Any, store: LabelStore) -> Any:

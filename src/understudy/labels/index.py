@@ -103,10 +103,16 @@ class Index:
         """
         path = folder / entry.file
         if not path.is_file() or path.stat().st_size != entry.bytes:
-            raise StoreError(f"{path} is not whole: run the command that labels again")
+            raise StoreError(
+                f"{path} is not whole: run the command that labels again, it remakes this file "
+                "alone"
+            )
         header = open_header(path)
         if header.sha256 != entry.sha256:
-            raise StoreError(f"{path} is damaged: run the command that labels again")
+            raise StoreError(
+                f"{path} is damaged: its checksum is not the manifest's. Delete this file and run "
+                "the command that labels again, only what is missing is remade"
+            )
         tensors = map_tensors(path, header)
         first, count = views
         return cls(

@@ -215,6 +215,49 @@ def parse(data: Any, *, path: str) -> Manifest:
         raise StoreError(f"{path} is not as it was written ({error}): label again") from error
 
 
+def entries(manifest: Manifest) -> dict[str, Shard]:
+    """Every file of a store but its manifest, by name.
+
+    Raises:
+        StoreError: the manifest names a file that is not beside it.
+    """
+    found = [field.constants for field in manifest.fields.values()]
+    found += [manifest.index, *manifest.shards]
+    named = {entry.file: entry for entry in found if entry is not None}
+    for file in named:
+        if Path(file).name != file:
+            raise StoreError(f"a store's files lie side by side, but the manifest names {file!r}")
+    return named
+
+
+def same_plan(name: str, found: Manifest, wanted: Manifest) -> None:
+    """Refuse to go on with a store that was begun for something else, finished or not.
+
+    Raises:
+        StoreError: everything that differs, on both sides.
+    """
+    if found.plan == wanted.plan:
+        return
+    compare(name, found.fingerprints, wanted.fingerprints)
+    told = [f"plan: the store has {found.plan}, this run {wanted.plan}"]
+    for what, there, here in (
+        ("codecs", _codecs(found), _codecs(wanted)),
+        ("made", dict(found.made), dict(wanted.made)),
+    ):
+        if there != here:
+            told.append(f"{what}: the store has {there}, this run {here}")
+    if len(told) == 1:
+        told.append("`labels.shard_rows`, `labels.on_bad_rows` or `data.seed` is another one")
+    raise StoreError(
+        f"{name} was begun for something else ({'; '.join(told)}): run the command that began it, "
+        "it goes on; or name another `labels.store`; or delete the store to label again"
+    )
+
+
+def _codecs(manifest: Manifest) -> dict[str, Any]:
+    return {name: [f.codec, dict(f.parameters)] for name, f in manifest.fields.items()}
+
+
 def _field(entry: Mapping[str, Any]) -> Field:
     return Field(
         codec=entry["codec"],

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from understudy.contracts import Teacher
@@ -19,8 +20,9 @@ from understudy.labels.manifest import (
     Shard,
     Shards,
     plan_of,
+    same_plan,
 )
-from understudy.labels.place import LocalPlace, Place, header_at
+from understudy.labels.place import LocalPlace, Place, header_at, manifest_at
 from understudy.labels.portions import (
     Keep,
     OnBadRows,
@@ -30,7 +32,8 @@ from understudy.labels.portions import (
     shard_pieces,
 )
 
-OURS = re.compile(r"(?:shard-\d{5,}|constants-.*|index)\.safetensors")
+SHARD = re.compile(r"shard-\d{5,}\.safetensors")
+OURS = re.compile(rf"{SHARD.pattern}|(?:constants-.*|index)\.safetensors")
 
 
 @runtime_checkable
@@ -79,7 +82,7 @@ def record(
         engine: who asks the teacher and writes the shards.
         rows: how many rows each shard has.
         keep: per field of the store, what of the teacher's knowledge and how.
-        place: the store; one with shards of the same plan goes on.
+        place: the store; one of the same plan goes on, one of another is refused and stays.
         fingerprints: what the labels are a function of.
         made: how they are made, where that may move last digits.
         seed: of codecs that draw.
@@ -87,7 +90,8 @@ def record(
         on_rows: called with the number of rows done, those of an earlier run included.
 
     Raises:
-        StoreError: no rows, rows without ids, an id that stands twice, or bad rows.
+        StoreError: no rows, rows without ids, an id that stands twice, bad rows, or a place with
+            shards that were made for something else.
         RunError: the disk is full, the place cannot be written, or somebody else is writing.
     """
     if not sum(rows):
@@ -95,11 +99,19 @@ def record(
     with place.lock() if isinstance(place, LocalPlace) else nullcontext():
         if isinstance(place, LocalPlace):
             place.sweep()
-        fields = _with_constants(place, keep)
         cut = {"rows": list(rows), "seed": seed, "on_bad_rows": on_bad_rows}
+        fields = {
+            name: Field(codec=kept.codec.kind, parameters=kept.codec.parameters)
+            for name, kept in keep.items()
+        }
         plan = plan_of(fields, fingerprints, made or {}, cut)
         order = Order(keep=keep, plan=plan, seed=seed, on_bad_rows=on_bad_rows)
         begun = Manifest(fields=fields, fingerprints=fingerprints, made=made or {}, plan=plan)
+        # Whoever called looked before the lock was held: another one may have begun since.
+        found = claimed(place)
+        if found is not None:
+            same_plan(place.name, found, begun)
+        begun = replace(begun, fields=_with_constants(place, keep, fields))
         missing = _missing(place, plan, len(rows))
         if missing:
             _write_manifest(place, begun)
@@ -114,23 +126,33 @@ def record(
         return _finish(place, begun, len(rows))
 
 
+def claimed(place: Place) -> Manifest | None:
+    """The manifest of a store in which something lies; None where there is none, or no shard yet.
+
+    Raises:
+        StoreError: it is of another format, or of a version that we do not know.
+    """
+    found = manifest_at(place)
+    empty = found is None or not (found.complete or any(map(SHARD.fullmatch, place.files())))
+    return None if empty else found
+
+
 def _done(rows: tuple[int, ...], missing: set[int]) -> int:
     return sum(count for number, count in enumerate(rows) if number not in missing)
 
 
-def _with_constants(place: Place, keep: Mapping[str, Keep]) -> dict[str, Field]:
+def _with_constants(
+    place: Place, keep: Mapping[str, Keep], fields: Mapping[str, Field]
+) -> dict[str, Field]:
     """The fields of the store, with what their codecs share written beside the shards."""
-    fields = {}
+    found = dict(fields)
     for name, kept in keep.items():
-        constants = None
         if kept.codec.constants:
             file = f"constants-{name}.safetensors"
             place.write(file, to_pieces(dict(kept.codec.constants), {"field": name}))
             constants = _entry(place, file, header_at(place, file), 0)
-        fields[name] = Field(
-            codec=kept.codec.kind, parameters=kept.codec.parameters, constants=constants
-        )
-    return fields
+            found[name] = replace(fields[name], constants=constants)
+    return found
 
 
 def _missing(place: Place, plan: str, count: int) -> list[int]:

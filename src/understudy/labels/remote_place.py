@@ -14,7 +14,7 @@ import fsspec
 from understudy.errors import RunError, StoreError
 from understudy.folders import write_with
 from understudy.labels.files import open_header, verify
-from understudy.labels.manifest import MANIFEST, Manifest, Shard, read_manifest
+from understudy.labels.manifest import MANIFEST, Manifest, Shard, entries, read_manifest
 from understudy.labels.place import LocalPlace, Place
 
 # What is read from afar is headers, and tensors that are asked for whole. File systems read ahead
@@ -237,12 +237,12 @@ def fetch(
     with here.lock():
         here.sweep()
         manifest = _remote_manifest(place)
-        entries = _entries(manifest)
+        known = entries(manifest)
         for file in here.files():
-            if file == MANIFEST or (file.endswith(".safetensors") and file not in entries):
+            if file == MANIFEST or (file.endswith(".safetensors") and file not in known):
                 here.remove(file)
         arrived = 0
-        for file, entry in entries.items():
+        for file, entry in known.items():
             if not _is_whole(folder / file, entry):
                 _copy(place, folder / file, entry)
             arrived += entry.bytes
@@ -265,17 +265,6 @@ def _remote_manifest(place: RemotePlace) -> Manifest:
             f"{place.url} is not finished: run the command that labels again, it goes on"
         )
     return manifest
-
-
-def _entries(manifest: Manifest) -> dict[str, Shard]:
-    """Every file of a store but its manifest, by name."""
-    found = [field.constants for field in manifest.fields.values()]
-    found += [manifest.index, *manifest.shards]
-    entries = {entry.file: entry for entry in found if entry is not None}
-    for file in entries:
-        if Path(file).name != file:
-            raise StoreError(f"a store's files lie side by side, but the manifest names {file!r}")
-    return entries
 
 
 def _is_whole(path: Path, entry: Shard) -> bool:

@@ -8,9 +8,32 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from understudy.losses.attention import (
+    MiniLM,
+    MiniLMv2,
+    TinyBERTAttention,
+    minilm,
+    minilm_v2,
+    tinybert_attention,
+)
+from understudy.losses.boundaries import ActivationBoundary, Overhaul, activation_boundary, overhaul
 from understudy.losses.catalogue import Authors, Row
+from understudy.losses.catalogue.features import FEATURES
 from understudy.losses.catalogue.logits import LOGITS
+from understudy.losses.catalogue.relations import RELATIONS
+from understudy.losses.catalogue.transformers import TRANSFORMERS
 from understudy.losses.catalogue.values import VALUES
+from understudy.losses.congruence import CorrelationCongruence, correlation_congruence
+from understudy.losses.contrastive import CRD, crd
+from understudy.losses.correlation import DIST, dist
+from understudy.losses.decoupled import DKD, NKD, dkd, nkd
+from understudy.losses.distances import RKDAngle, RKDDistance, rkd_angle, rkd_distance
+from understudy.losses.divergences import JensenShannon, ReverseKL, jensen_shannon, reverse_kl
+from understudy.losses.factors import FactorTransfer, Paraphraser, factor_transfer, paraphraser
+from understudy.losses.flow import FSP, SimilarityPreserving, fsp, similarity_preserving
+from understudy.losses.free import TeacherFree, teacher_free
+from understudy.losses.hidden import PKD, TinyBERTHidden, pkd, tinybert_hidden
+from understudy.losses.hints import MGD, Hint, SimKD, hint, mgd, simkd
 from understudy.losses.logits import (
     HardLabel,
     LogitMSE,
@@ -19,25 +42,109 @@ from understudy.losses.logits import (
     logit_mse,
     soft_target_kl,
 )
+from understudy.losses.maps import AttentionTransfer, ChannelWise, attention_transfer, channel_wise
+from understudy.losses.multi_level import MultiLevel, multi_level
+from understudy.losses.review import Review, review
+from understudy.losses.selectivity import NST, nst
+from understudy.losses.similarities import CKA, PKT, cka, pkt
+from understudy.losses.skewed import SkewKL, skew_kl
 from understudy.losses.sparse import outcome_kl, sampled_kl
+from understudy.losses.standardized import Standardized, standardize
+from understudy.losses.tempered import CTKD, ctkd
 from understudy.losses.values import HardValue, SoftValue, hard_value, soft_value
+from understudy.losses.variational import VID, vid
+from understudy.losses.weighted import WSLD, wsld
 
 __all__ = [
     "CATALOGUE",
+    "CKA",
+    "CRD",
+    "CTKD",
+    "DIST",
+    "DKD",
+    "FSP",
+    "MGD",
+    "NKD",
+    "NST",
+    "PKD",
+    "PKT",
+    "VID",
+    "WSLD",
+    "ActivationBoundary",
+    "AttentionTransfer",
     "Authors",
+    "ChannelWise",
+    "CorrelationCongruence",
+    "FactorTransfer",
     "HardLabel",
     "HardValue",
+    "Hint",
+    "JensenShannon",
     "LogitMSE",
+    "MiniLM",
+    "MiniLMv2",
+    "MultiLevel",
+    "Overhaul",
+    "Paraphraser",
+    "RKDAngle",
+    "RKDDistance",
+    "ReverseKL",
+    "Review",
     "Row",
+    "SimKD",
+    "SimilarityPreserving",
+    "SkewKL",
     "SoftTargetKL",
     "SoftValue",
+    "Standardized",
+    "TeacherFree",
+    "TinyBERTAttention",
+    "TinyBERTHidden",
+    "activation_boundary",
+    "attention_transfer",
+    "channel_wise",
+    "cka",
+    "correlation_congruence",
+    "crd",
+    "ctkd",
+    "dist",
+    "dkd",
+    "factor_transfer",
+    "fsp",
     "hard_label",
     "hard_value",
+    "hint",
+    "jensen_shannon",
     "logit_mse",
+    "mgd",
+    "minilm",
+    "minilm_v2",
+    "multi_level",
+    "nkd",
+    "nst",
     "outcome_kl",
+    "overhaul",
+    "paraphraser",
+    "pkd",
+    "pkt",
+    "reverse_kl",
+    "review",
+    "rkd_angle",
+    "rkd_distance",
     "sampled_kl",
+    "similarity_preserving",
+    "simkd",
+    "skew_kl",
     "soft_target_kl",
     "soft_value",
+    "standardize",
+    "teacher_free",
+    "tinybert_attention",
+    "tinybert_hidden",
+    "vid",
+    "wsld",
 ]
 
-CATALOGUE: Final[Mapping[str, Row]] = MappingProxyType({**LOGITS, **VALUES})
+CATALOGUE: Final[Mapping[str, Row]] = MappingProxyType(
+    {**LOGITS, **VALUES, **FEATURES, **RELATIONS, **TRANSFORMERS}
+)

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from understudy.losses.heads import Head, check_head, divergence, paired_chances
 from understudy.losses.shapes import paired, paired_with_labels
 from understudy.losses.sparse import check_temperature, outcome_kl, sampled_kl
 
@@ -18,6 +19,7 @@ def soft_target_kl(
     teacher: Float[Tensor, " batch classes"],
     *,
     temperature: float,
+    head: Head = "softmax",
 ) -> Float[Tensor, " batch"]:
     """Divergence of the student from the teacher's softened distribution, in nats times T².
 
@@ -35,13 +37,14 @@ def soft_target_kl(
         student: logits; the gradient reaches only these.
         teacher: logits over the same classes, in the same order.
         temperature: T; above 1 shows more of the teacher's small probabilities.
+        head: `sigmoid` where each logit is an output by itself (`binary_soft_target_kl`).
 
     Returns:
         One value per row.
 
     Raises:
-        ValueError: T is not positive and finite, the shapes differ, or there are fewer than two
-            classes (the divergence would always be 0).
+        ValueError: T is not positive and finite, there is no such head, the shapes differ, or a
+            softmax has fewer than two classes (the divergence would always be 0).
 
     Paper:
         Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network", section 2.
@@ -52,14 +55,8 @@ def soft_target_kl(
         >>> soft_target_kl(student, teacher, temperature=4.0)
         tensor([1.7751])
     """
-    check_temperature(temperature)
-    own, goal = paired(student, teacher, name="teacher", columns=2)
-    log_goal = F.log_softmax(goal / temperature, dim=-1)
-    log_own = F.log_softmax(own / temperature, dim=-1)
-    mass = log_goal.exp()
-    # Without the mask, 0 * (-inf - log_own) is NaN where the teacher rules a class out.
-    log_ratio = torch.where(mass > 0, log_goal - log_own, 0.0)
-    return temperature**2 * (mass * log_ratio).sum(dim=-1)
+    log_own, log_goal = paired_chances(student, teacher, temperature=temperature, head=head)
+    return temperature**2 * divergence(log_goal, log_own)
 
 
 def logit_mse(
@@ -135,10 +132,12 @@ def hard_label(
 class SoftTargetKL(nn.Module):
     """`soft_target_kl` at a temperature that a schedule may override, step by step."""
 
-    def __init__(self, *, temperature: float = 4.0) -> None:
+    def __init__(self, *, temperature: float = 4.0, head: Head = "softmax") -> None:
         super().__init__()
         check_temperature(temperature)
+        check_head(head)
         self.temperature = temperature
+        self.head: Head = head
 
     def forward(
         self,
@@ -149,7 +148,7 @@ class SoftTargetKL(nn.Module):
     ) -> Float[Tensor, " batch"]:
         """One value per row, at `temperature` where one is given."""
         chosen = self.temperature if temperature is None else temperature
-        return soft_target_kl(student, teacher, temperature=chosen)
+        return soft_target_kl(student, teacher, temperature=chosen, head=self.head)
 
     def outcomes(
         self,
@@ -174,9 +173,14 @@ class SoftTargetKL(nn.Module):
             temperature: the module's own where None.
 
         Raises:
-            ValueError: drawn labels at a temperature other than 1 or without their entropy, or
-                what the two functions refuse.
+            ValueError: a sigmoid head, drawn labels at a temperature other than 1 or without
+                their entropy, or what the two functions refuse.
         """
+        if self.head != "softmax":
+            raise ValueError(
+                f"`head == softmax` must hold for listed outcomes, but got head={self.head}: its "
+                "outputs are no single distribution; store them densely"
+            )
         chosen = self.temperature if temperature is None else temperature
         if not sampled:
             return outcome_kl(student, ids, log_mass, rest, temperature=chosen)
@@ -194,8 +198,9 @@ class SoftTargetKL(nn.Module):
         return sampled_kl(student, ids, log_mass, entropy)
 
     def extra_repr(self) -> str:
-        """The temperature, for printing."""
-        return f"temperature={self.temperature}"
+        """The temperature, and a head that is not the usual one, for printing."""
+        head = "" if self.head == "softmax" else f", head={self.head}"
+        return f"temperature={self.temperature}{head}"
 
 
 class LogitMSE(nn.Module):

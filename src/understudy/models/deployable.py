@@ -48,6 +48,11 @@ class Deployable(nn.Module):
         return cast(Tensor, self.rescale(answer))
 
 
+def inner(model: nn.Module) -> nn.Module:
+    """The network that paths of layers start from: the user's own, without what is around it."""
+    return model.network if isinstance(model, Deployable) else model
+
+
 class Rescale(nn.Module):
     """`answer * std + mean`: a network learns in units of one, and answers in the labels' own."""
 

@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from understudy import build
-from understudy.contracts import Progress, Silent, Teacher
-from understudy.engine import fit
+from understudy.contracts import Batch, Progress, Silent, Teacher
+from understudy.engine import BATCHES, fit, probe
 from understudy.errors import DataError, ModelError
 from understudy.evaluate.quality import interval, row_values
 from understudy.evaluate.verdict import Verdict, gap_closed, judge, unproved
@@ -24,13 +24,12 @@ from understudy.models.deployable import Deployable, read_answer
 from understudy.objective import Objective, Term, control_objective
 from understudy.pipeline.distilled import Distilled
 from understudy.pipeline.own_loaders import Loader
+from understudy.pipeline.own_terms import own_terms
 from understudy.pipeline.work import threads_for, validator
-from understudy.recipe import Source, TermEntry, Training, default_objective
+from understudy.recipe import TermEntry, Training
 from understudy.students.scratch import scratch
 from understudy.tasks import AnyTask, Classification, Regression
 from understudy.teachers.checked import CheckedTeacher
-from understudy.teachers.predictor import PredictorTeacher
-from understudy.teachers.torch_module import TorchTeacher
 
 Make = Callable[[], nn.Module]
 Array = NDArray[Any]
@@ -116,9 +115,19 @@ def _distill(
     out: str | Path | None,
     progress: Progress,
 ) -> Distilled:
-    task, example = _task(teacher, train)
-    asked = CheckedTeacher(_teacher(teacher, task))
-    terms = _terms(objective, task)
+    # Looked at once: a second look at somebody's loader may change the order of its rows.
+    first_batches = list(islice(train, BATCHES))
+    task, example = _task(teacher, first_batches)
+    lesson = own_terms(
+        objective,
+        task=task,
+        teacher=teacher,
+        student=lambda: _fresh(make_student, task, seeds[0]),
+        train=train,
+        batch=first_batches[0],
+    )
+    asked = CheckedTeacher(lesson.teacher)
+    terms = lesson.terms(seeds[0])
     first = Objective(terms, task=task, offers=asked.offers)  # refuses before anything is trained
     notes: list[str] = []
     if isinstance(make_student, nn.Module):
@@ -128,7 +137,19 @@ def _distill(
     for seed in seeds:
         for arm in ("student", "control") if control else ("student",):
             student = _fresh(make_student, task, seed)
-            goal = first if arm == "student" else control_objective(terms, task=task)
+            goal = control_objective(terms, task=task)
+            if arm == "student":
+                goal = Objective(lesson.terms(seed), task=task, offers=asked.offers)
+                readings = probe(
+                    student=student,
+                    objective=goal,
+                    teacher=asked if first.needs else None,
+                    loader=first_batches,
+                    epochs=training.epochs,
+                )
+                if seed == seeds[0]:
+                    for reading in readings:
+                        progress.say(reading.line())
             score = task.scores[0]
             steps = training.epochs * len(train)
             with (
@@ -175,9 +196,9 @@ def _distill(
     )
 
 
-def _task(teacher: Any, train: Loader) -> tuple[AnyTask, Tensor]:
+def _task(teacher: Any, batches: Sequence[Batch]) -> tuple[AnyTask, Tensor]:
     """What is asked: integers are classes, as many as the teacher answers; floats are targets."""
-    batch = next(iter(train), None)
+    batch = batches[0] if batches else None
     if batch is None or batch.labels is None:
         raise DataError("the first training batch must have labels (-1 or NaN where unknown)")
     if batch.labels.is_floating_point():
@@ -202,29 +223,6 @@ def _tensor(answer: Any) -> Any:
     if isinstance(answer, Mapping):
         return answer.get("logits", next(iter(answer.values())))
     return answer.logits
-
-
-def _teacher(teacher: Any, task: AnyTask) -> Teacher:
-    if isinstance(teacher, nn.Module):
-        module = Deployable(preprocess=nn.Identity(), network=teacher, width=task.width)
-        return TorchTeacher(module, output=task.output)
-    if isinstance(teacher, Teacher):
-        return teacher
-    return PredictorTeacher(teacher, output=task.output, width=task.width)
-
-
-def _terms(
-    objective: Sequence[Term | TermEntry | Mapping[str, Any]] | None, task: AnyTask
-) -> list[Term]:
-    made: list[Term] = []
-    for item in default_objective(task.name) if objective is None else objective:
-        if isinstance(item, Term):
-            made.append(item)
-            continue
-        entry = item if isinstance(item, TermEntry) else TermEntry.model_validate(dict(item))
-        build.check_term(entry, task.name)
-        made.extend(build.terms([entry], Source()))
-    return made
 
 
 def _fresh(make: Make | nn.Module, task: AnyTask, seed: int) -> nn.Module:

@@ -11,11 +11,17 @@ from understudy.folders import Lock, make_folder
 from understudy.labels.manifest import plan_of
 from understudy.labels.portions import Order, shard_pieces
 from understudy.pipeline.crew import Crew
-from understudy.pipeline.distil import build_students, needed
-from understudy.pipeline.labelling import cut_rows, fingerprints, keeps, live, stored_views
+from understudy.pipeline.distil import begin, layers, needed
+from understudy.pipeline.labelling import (
+    cut_rows,
+    fingerprints,
+    keeps,
+    layers_in,
+    live,
+    stored_views,
+)
 from understudy.pipeline.passing import choose_way
 from understudy.pipeline.prepare import load, prepare
-from understudy.pipeline.teach import teach
 from understudy.pipeline.work import Work
 from understudy.recipe import Recipe, Source
 from understudy.teachers.checked import CheckedTeacher
@@ -34,21 +40,25 @@ class Estimate:
         sampled: how many were asked for to know it.
         bytes: of the whole store.
         seconds: of the whole teacher pass.
-        free: bytes on the disk that it would lie on.
-        folder: where that is.
+        free: bytes on the disk that it would lie on; None behind a URL, where nobody can tell.
+        folder: where that is, or its URL.
+        copy: bytes on the disk of the run, which keeps a copy of a store behind a URL; else None.
     """
 
     rows: int
     sampled: int
     bytes: int
     seconds: float
-    free: int
-    folder: Path
+    free: int | None
+    folder: Path | str
+    copy: int | None = None
 
     @property
-    def fits(self) -> bool:
-        """Whether the disk has room for it."""
-        return self.bytes <= self.free
+    def fits(self) -> bool | None:
+        """Whether there is room for it; None where that is not known."""
+        if self.copy is not None and self.bytes > self.copy:
+            return False
+        return None if self.free is None else self.bytes <= self.free
 
 
 def estimate(
@@ -74,9 +84,8 @@ def estimate(
             load=load,
         )
         prepare(work)
-        build_students(work)
-        loaded = teach(work)
-        needs = needed(work, loaded)
+        loaded = begin(work)
+        needs = needed(work, loaded, layers(work, loaded))
         if not needs or live(work):
             raise RunError(
                 "this recipe stores no labels: its objective needs none, or the teacher is asked "
@@ -84,9 +93,9 @@ def estimate(
                 "`labels.views`)"
             )
         rows = len(work.material.splits.train) * (stored_views(work) or 1)
-        way = choose_way(work, rows, {})
-        portions = cut_rows(work, way)
         keep = keeps(work, needs)
+        way = choose_way(work, rows, {}, layers_in(work, keep))
+        portions = cut_rows(work, way)
         order = Order(
             keep=keep,
             plan=plan_of({}, fingerprints(work, loaded), way.made, {}),
@@ -102,13 +111,17 @@ def estimate(
     sampled = sum(len(batch) for batch in some)
     header = pieces[0].nbytes
     per_row = (sum(piece.nbytes for piece in pieces) - header) / sampled
-    store = place.resolve(recipe.labels.store) if recipe.labels.store else folder
+    address = recipe.labels.store
+    remote = address is not None and "://" in address
+    store = folder if address is None or remote else place.resolve(address)
     existing = next(path for path in (store, *store.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     return Estimate(
         rows=rows,
         sampled=sampled,
         bytes=round(rows * (per_row + INDEX_BYTES)) + header * len(portions),
         seconds=rows / sampled * seconds,
-        free=shutil.disk_usage(existing).free,
-        folder=store,
+        free=None if remote else free,
+        folder=str(address) if remote else store,
+        copy=free if remote else None,
     )

@@ -1,6 +1,5 @@
 """Stage `labels`: ask the teacher once per row and view, and store what it says."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,17 +13,17 @@ from understudy import build
 from understudy.contracts import Batch, Silent, Teacher
 from understudy.data.loaders import MemoryLoader
 from understudy.data.prefetch import Ahead
-from understudy.errors import StoreError
 from understudy.folders import fingerprint
-from understudy.labels.manifest import MANIFEST, Manifest, compare, read_manifest
+from understudy.labels.manifest import MANIFEST, read_manifest
 from understudy.labels.place import LocalPlace, Place, manifest_at
 from understudy.labels.portions import Keep, Portions, cut
 from understudy.labels.record import Engine, Serial, record
-from understudy.labels.remote_place import fetch, open_place
 from understudy.labels.store import LabelStore
 from understudy.pipeline.crew import Crew
+from understudy.pipeline.earlier import SPENT, Spent, take_over
 from understudy.pipeline.passing import Way, as_begun, choose_way, on
 from understudy.pipeline.prepare import load, view_marks
+from understudy.pipeline.shared_store import shared_store
 from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
 from understudy.recipe import Entry, loads, to_yaml
@@ -38,7 +37,7 @@ class Labelled:
 
     Attributes:
         teacher: gives the student's teacher when it is needed; None where no term needs one.
-        seconds: of the teacher pass.
+        seconds: that this run has spent on the teacher pass, earlier sessions included.
         plan: the store's, a fingerprint of all that its content is a function of.
         left_out: ids that the store does not hold, since the teacher's answer was not finite.
     """
@@ -70,12 +69,20 @@ def label(work: Work, loaded: Loaded, needs: frozenset[str]) -> Labelled:
     if not needs:
         return Labelled()
     if live(work):
-        return Labelled(teacher=lambda: CheckedTeacher(loaded.teacher))
+        return Labelled(teacher=lambda: CheckedTeacher(loaded.reading(needs)))
     marks = fingerprints(work, loaded)
     options = work.recipe.labels
+    keep = keeps(work, needs)
+    codecs = {name: [kept.codec.kind, dict(kept.codec.parameters)] for name, kept in keep.items()}
+    mark = fingerprint([options.store, marks, codecs])
     if options.store is not None:
-        folder, summary = _outside(work, needs, marks)
+        spent = Spent(work.folder / SPENT, mark)
+        folder = shared_store(
+            work, keep, marks, lambda place: _write(work, keep, marks, place, spent)
+        )
+        summary = _summary(work, LabelStore(folder, expect=marks), spent.seconds)
     else:
+        spent = Spent(work.folder / ".work" / SPENT, mark)
         folder = work.folder / "labels"
         if (folder / MANIFEST).is_file():
             read_manifest(folder)  # one of another version is never replaced unasked
@@ -83,7 +90,9 @@ def label(work: Work, loaded: Loaded, needs: frozenset[str]) -> Labelled:
             "needs": sorted(needs),
             "labels": options.model_dump(mode="json", exclude={"engine", "workers", "memory_gb"}),
         }
-        summary = work.stage("labels", depends, lambda built: _record(work, needs, marks, built))
+        summary = work.stage(
+            "labels", depends, lambda built: _record(work, keep, marks, built, spent)
+        )
     if summary["left_out"]:
         work.notes.append(
             f"{len(summary['left_out'])} training rows were left out because the teacher's answer "
@@ -120,89 +129,58 @@ def fingerprints(work: Work, loaded: Loaded) -> dict[str, str]:
     }
 
 
-def _outside(
-    work: Work, needs: frozenset[str], marks: Mapping[str, str]
-) -> tuple[Path, dict[str, Any]]:
-    """A store outside the run: used as it is where it fits, made or gone on with where it is not.
-
-    One behind a URL is copied into the run, where it can be mapped.
-
-    Raises:
-        StoreError: it was made for something else; it is never replaced.
-    """
-    address = str(work.recipe.labels.store)
-    remote = "://" in address
-    folder = work.folder / "labels" if remote else work.place.resolve(address)
-    place = open_place(address if remote else str(folder))
-    seconds = 0.0
-    if work.crew.leads:
-        found = manifest_at(place)
-        if found is not None:
-            compare(place.name, found.fingerprints, marks)
-            _same_codecs(place.name, found, keeps(work, needs))
-        if found is None or not found.complete or not _there(place, found):
-            seconds = _write(work, needs, marks, place)
-        if remote:
-            fetch(address, folder)
-    work.crew.wait()
-    return folder, _summary(work, LabelStore(folder, expect=marks), seconds)
-
-
-def _same_codecs(name: str, found: Manifest, keep: Mapping[str, Keep]) -> None:
-    """Refuse a store that is written otherwise than this recipe says.
-
-    Raises:
-        StoreError: a field that is not there, or in another codec.
-    """
-    for field, kept in keep.items():
-        there = found.fields.get(field)
-        wanted = (kept.codec.kind, dict(kept.codec.parameters))
-        has = None if there is None else (there.codec, dict(there.parameters))
-        if has != wanted:
-            told = "none" if has is None else f"codec {has[0]} {has[1]}"
-            raise StoreError(
-                f"{name} was made for something else ({field}: the store has {told}, this run "
-                f"codec {wanted[0]} {wanted[1]}): set `labels.codec` to what it has, or name "
-                "another `labels.store`"
-            )
-
-
-def _there(place: Place, found: Manifest) -> bool:
-    """Whether all shards are in their place, by name and size; those that are not are remade."""
-    files = set(place.files())
-    return all(s.file in files and place.size(s.file) == s.bytes for s in found.shards)
-
-
 def _record(
-    work: Work, needs: frozenset[str], marks: Mapping[str, str], folder: Path
+    work: Work, keep: Mapping[str, Keep], marks: Mapping[str, str], folder: Path, spent: Spent
 ) -> dict[str, Any]:
-    seconds = _write(work, needs, marks, LocalPlace(folder))
-    return _summary(work, LabelStore(folder), seconds)
+    take_over(work, folder, spent)
+    _write(work, keep, marks, LocalPlace(folder), spent)
+    return _summary(work, LabelStore(folder), spent.seconds)
 
 
-def _write(work: Work, needs: frozenset[str], marks: Mapping[str, str], place: Place) -> float:
-    """Ask and store; the seconds it took."""
+def _write(
+    work: Work,
+    keep: Mapping[str, Keep],
+    marks: Mapping[str, str],
+    place: Place,
+    spent: Spent,
+) -> None:
+    """Ask and store."""
     count = len(work.material.splits.train) * (stored_views(work) or 1)
-    way = choose_way(work, count, _begun(place, marks))
+    begun = _begun(place, marks)
+    inside = layers_in(work, keep)
+    way = choose_way(work, count, begun, inside)
     portions = cut_rows(work, way)
-    engine = engine_for(work, way, portions)
-    started = time.monotonic()
-    with work.progress.track("teacher: labelling", sum(portions.rows), "rows") as tracker:
+    engine = engine_for(work, way, portions, inside)
+    with (
+        spent.session(anew=not begun) as now,
+        work.progress.track("teacher: labelling", sum(portions.rows), "rows") as tracker,
+    ):
+
+        def on_rows(done: int) -> None:
+            tracker(done)
+            now()
+
         record(
             engine=engine,
             rows=portions.rows,
-            keep=keeps(work, needs),
+            keep=keep,
             place=place,
             fingerprints=marks,
             made=way.made,
             seed=work.recipe.data.seed,
             on_bad_rows=work.recipe.labels.on_bad_rows,
-            on_rows=tracker,
+            on_rows=on_rows,
         )
-    return time.monotonic() - started
 
 
-def engine_for(work: Work, way: Way, portions: Portions) -> Engine:
+def layers_in(work: Work, keep: Mapping[str, Keep]) -> tuple[str, ...]:
+    """What of the kept knowledge lies inside the teacher."""
+    return tuple(sorted(set(keep) - {work.task.output}))
+
+
+def engine_for(
+    work: Work, way: Way, portions: Portions, layers: tuple[str, ...] = ()
+) -> Engine:
     """Who asks the teacher: this process, or workers that load run and teacher for themselves."""
     options = work.recipe.labels
     if options.engine == "serial":
@@ -214,6 +192,7 @@ def engine_for(work: Work, way: Way, portions: Portions) -> Engine:
         place=work.place.folder.absolute(),
         run=work.folder.absolute(),
         made=way.made,
+        layers=layers,
     )
     gpus = 1 if way.device == "cuda" else 0
     return RayEngine(make, workers=options.workers, gpus=gpus)
@@ -227,6 +206,7 @@ class Worker:
     place: Path
     run: Path
     made: Mapping[str, Any]
+    layers: tuple[str, ...] = ()
 
     def __call__(self) -> tuple[Teacher, Portions]:
         """The teacher in its backends, and the rows cut as everywhere."""
@@ -239,7 +219,7 @@ class Worker:
             crew=Crew(),
             load=load,
         )
-        way = as_begun(work, self.made)
+        way = as_begun(work, self.made, self.layers)
         return CheckedTeacher(way.teacher, finite=False, compare=False), cut_rows(work, way)
 
 
@@ -268,7 +248,8 @@ def _summary(work: Work, store: LabelStore, seconds: float) -> dict[str, Any]:
 
 def keeps(work: Work, needs: frozenset[str]) -> dict[str, Keep]:
     """What of the teacher's knowledge is stored, and how: its answer as told, the rest whole."""
-    whole = build.codec(Entry(kind="dense"))
+    inside = Entry.model_validate({"kind": "dense", "precision": work.recipe.labels.features})
+    whole = build.codec(inside)
     own = build.codec(work.recipe.labels.codec)
     own.check((work.task.width,))
     return {

@@ -4,7 +4,7 @@ Both can move an answer's last digits, so both are written into the store, and w
 it, another process or another machine, does as it was begun.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from understudy.teachers.backends import choose, prepare
 from understudy.teachers.backends.forms import Forms
 from understudy.teachers.batch_size import find_batch_size
 from understudy.teachers.ensemble import EnsembleTeacher
+from understudy.teachers.torch_module import TorchTeacher
 
 USUAL, SAMPLE = 256, 128
 # A search for the best batch takes seconds: a pass must take longer to earn them back.
@@ -57,21 +58,32 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def choose_way(work: Work, rows: int, begun: Mapping[str, Any]) -> Way:
+def choose_way(
+    work: Work, rows: int, begun: Mapping[str, Any], layers: Sequence[str] = ()
+) -> Way:
     """The fastest way to ask for `rows` rows that answers as the model itself does.
 
     Args:
         work: the run.
         rows: how many will be asked for, all views counted.
         begun: how an unfinished pass was begun, which is kept to; empty for a new one.
+        layers: that are read inside the teacher. Only the module itself has them: no other backend
+            keeps its layers apart.
 
     Raises:
         ModelError: the backend that the recipe names cannot be had.
     """
     if begun:
-        return as_begun(work, begun)
+        return as_begun(work, begun, layers)
     options = work.recipe.labels
     size = USUAL if options.batch_size == "auto" else options.batch_size
+    if layers:
+        return Way(
+            teacher=_with_layers(work, layers, device()),
+            batch_size=min(size, SAMPLE),
+            backends=(("eager", None),),
+            device=device(),
+        )
     batch = sample(work, min(size, SAMPLE))
     teacher, modules = load_teacher(work)
     members = list(teacher.members) if isinstance(teacher, EnsembleTeacher) else [teacher]
@@ -97,7 +109,7 @@ def choose_way(work: Work, rows: int, begun: Mapping[str, Any]) -> Way:
     return Way(teacher=whole, batch_size=size, backends=tuple(backends), device=device())
 
 
-def as_begun(work: Work, made: Mapping[str, Any]) -> Way:
+def as_begun(work: Work, made: Mapping[str, Any], layers: Sequence[str] = ()) -> Way:
     """The way that a manifest tells of, made again."""
     teacher, modules = load_teacher(work)
     members = list(teacher.members) if isinstance(teacher, EnsembleTeacher) else [teacher]
@@ -107,6 +119,13 @@ def as_begun(work: Work, made: Mapping[str, Any]) -> Way:
         raise ModelError(
             "these labels were begun on a GPU, and another device would change their last digits: "
             "go on where there is one, or delete the store to label again"
+        )
+    if layers:
+        return Way(
+            teacher=_with_layers(work, layers, where),
+            batch_size=int(made["batch_size"]),
+            backends=backends,
+            device=where,
         )
     rows = sample(work, SAMPLE, where).inputs
     for number, (module, (name, piece)) in enumerate(zip(modules, backends, strict=True)):
@@ -120,6 +139,21 @@ def as_begun(work: Work, made: Mapping[str, Any]) -> Way:
         backends=backends,
         device=where,
     )
+
+
+def _with_layers(work: Work, layers: Sequence[str], where: str) -> Teacher:
+    """The module itself, read inside.
+
+    Raises:
+        ModelError: there is no module, or several.
+    """
+    _, modules = load_teacher(work)
+    if len(modules) != 1 or modules[0] is None:
+        raise ModelError(
+            f"the layers {', '.join(layers)} can be read in one PyTorch teacher only: give it as "
+            "`model`"
+        )
+    return TorchTeacher(modules[0].to(where), output=work.task.output, spots=layers)
 
 
 def sample(work: Work, count: int, where: str | None = None) -> Batch:

@@ -11,8 +11,9 @@ from understudy.evaluate.fidelity import confusion, reliability
 from understudy.evaluate.quality import row_values
 from understudy.evaluate.verdict import judge
 from understudy.folders import read_json
-from understudy.pipeline.distil import HISTORY, Trained
+from understudy.pipeline.distil import Trained
 from understudy.pipeline.judge import ANSWERS
+from understudy.pipeline.training import HISTORY
 from understudy.pipeline.work import Work
 from understudy.report.gallery import choose_rows, png_data_uri
 from understudy.tasks import Classification

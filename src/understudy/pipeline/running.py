@@ -18,12 +18,12 @@ from understudy.errors import RunError
 from understudy.folders import Lock, fingerprint, make_folder, read_json, write_atomic
 from understudy.pipeline.crew import Crew, muster
 from understudy.pipeline.deploy import STUDENT, STUDENT_INT8, export
-from understudy.pipeline.distil import Trained, build_students, distil, needed
+from understudy.pipeline.distil import Trained, begin, distil, layers, needed
 from understudy.pipeline.judge import evaluate
 from understudy.pipeline.labelling import label, live
 from understudy.pipeline.pictures import pictures
 from understudy.pipeline.prepare import load, prepare
-from understudy.pipeline.teach import Loaded, teach
+from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
 from understudy.recipe import Recipe, Source, Training, loads, to_data, to_yaml
 from understudy.report.page import write_report
@@ -94,8 +94,7 @@ def _run(work: Work, name: str, until: Until) -> RunRecord:
         head = f"# {work.place.name}; relative paths start from {work.place.folder.absolute()}\n"
         write_atomic(work.folder / "recipe.yaml", head + to_yaml(work.recipe))
     prepare(work)
-    build_students(work)
-    loaded = teach(work)
+    loaded = begin(work)
     if until == "labels":
         if live(work):
             work.progress.say(
@@ -104,7 +103,7 @@ def _run(work: Work, name: str, until: Until) -> RunRecord:
                 if work.recipe.labels.use != "live"
                 else "labels: `use: live`, so the teacher is asked in training"
             )
-        label(work, loaded, needed(work, loaded))
+        label(work, loaded, needed(work, loaded, layers(work, loaded)))
         return empty
     arms, pass_seconds = distil(work, loaded)
     export(work, arms, loaded)

@@ -1,6 +1,6 @@
 """Stage `teacher`: come by the model that knows, loaded or trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,25 @@ class Loaded:
     def teacher(self) -> Teacher:
         """Answers batches."""
         return self._parts[0]
+
+    def reading(self, needs: Iterable[str]) -> Teacher:
+        """The teacher as one that also offers layers.
+
+        Args:
+            needs: names of knowledge; all but its answer are layers.
+
+        Raises:
+            ModelError: it is no PyTorch module, or has no such layer.
+        """
+        layers = sorted(set(needs) - self.offers)
+        if not layers:
+            return self.teacher
+        if self.module is None:
+            raise ModelError(
+                f"the layers {', '.join(layers)} can be read in a PyTorch teacher only: give it as "
+                "`model`"
+            )
+        return TorchTeacher(self.module, output=self._work.task.output, spots=layers)
 
     @property
     def module(self) -> Deployable | None:

@@ -4,6 +4,8 @@ from understudy.recipe.load import BrokenRecipeError, Source, load, loads, valid
 from understudy.recipe.parts import (
     EarlyStopping,
     Entry,
+    FoundLayers,
+    LayerPair,
     LearningRate,
     Optimizer,
     Schedule,
@@ -25,7 +27,9 @@ __all__ = [
     "BrokenRecipeError",
     "EarlyStopping",
     "Entry",
+    "FoundLayers",
     "LabelsSection",
+    "LayerPair",
     "LearningRate",
     "MemberSection",
     "Optimizer",

@@ -74,20 +74,65 @@ class Schedule(Part):
     epochs: Positive | None = None
 
 
-def _number_or_schedule(value: Any) -> str:
+def _kind_of_weight(value: Any) -> str:
+    if value == "auto":
+        return "auto"
     return "schedule" if isinstance(value, (dict, Schedule)) else "number"
 
 
-Scheduled = Annotated[
-    Annotated[NotNegative, Tag("number")] | Annotated[Schedule, Tag("schedule")],
-    Discriminator(_number_or_schedule),
+Weight = Annotated[
+    Annotated[NotNegative, Tag("number")]
+    | Annotated[Schedule, Tag("schedule")]
+    | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(_kind_of_weight),
+]
+
+
+class LayerPair(Part):
+    """A layer of the student and the one of the teacher that it is compared with.
+
+    Both are written as `path`, `path:input` or `path:output[1]`. With `*` in both they are
+    patterns: what the stars stand for is paired in order.
+    """
+
+    student: str
+    teacher: str
+
+
+class FoundLayers(Part):
+    """Layers that are found: the repeated blocks of both networks, paired as told."""
+
+    auto: Literal["evenly", "end", "provenance"]
+    which: Literal["all", "middle", "last"] | None = None
+
+
+def _kind_of_layers(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "pairs"
+    if isinstance(value, FoundLayers) or (isinstance(value, dict) and "auto" in value):
+        return "found"
+    return "pair" if isinstance(value, (dict, LayerPair)) else "word"
+
+
+Layers = Annotated[
+    Annotated[Literal["auto"], Tag("word")]
+    | Annotated[LayerPair, Tag("pair")]
+    | Annotated[tuple[LayerPair, ...], Field(strict=False, min_length=1), Tag("pairs")]
+    | Annotated[FoundLayers, Tag("found")],
+    Discriminator(_kind_of_layers),
 ]
 
 
 class TermEntry(Entry):
-    """One term of an objective: a loss by its kind, its weight, its parameters."""
+    """One term of an objective: a loss by its kind, its weight, its parameters.
 
-    weight: Scheduled = 1.0
+    `layers` belongs to losses that compare layers; `auto` finds and pairs the networks' repeated
+    blocks. `adapter` replaces what the loss learns with by default.
+    """
+
+    weight: Weight = 1.0
+    layers: Layers | None = None
+    adapter: Entry | None = None
 
 
 class Optimizer(Part):

@@ -123,10 +123,25 @@ class TeacherSection(Part):
         return self
 
 
+class ReusedHead(Part):
+    """A student that answers with its teacher's own last layer (SimKD).
+
+    Paths are found where they are empty. `factor` is how many times narrower than the teacher's map
+    the projector before that layer is inside.
+    """
+
+    student_head: str = ""
+    teacher_head: str = ""
+    student_features: str = ""
+    teacher_features: str = ""
+    factor: Count = 2
+
+
 class StudentSection(Part):
     """The model that learns, built anew for every seed."""
 
     model: Entry
+    reused_head: ReusedHead | None = None
 
 
 class LabelsSection(Part):
@@ -134,12 +149,14 @@ class LabelsSection(Part):
 
     `use: live` asks the teacher at every step instead. Rows with random views are stored in
     `views` views each, which the student cycles through; without `views` the teacher is asked live.
+    `codec` is how its answer is stored, `features` the precision of its layers.
     `store` keeps the labels outside the run, for other runs to share.
     """
 
     use: Literal["auto", "live"] = "auto"
     views: Count | None = None
     codec: Entry = Entry(kind="dense")
+    features: Literal["float32", "float16", "bfloat16"] = "float16"
     backend: Backend = "auto"
     batch_size: Count | Literal["auto"] = "auto"
     memory_gb: Positive = 2.0

@@ -48,7 +48,10 @@ class Row:
             the teacher and must know the true class too. Such a term counts labelled rows only.
         layers: how it takes features: "each" pair of layers by itself, its values added up, or
             "all" of them at once, as two lists; "none" where it reads no features.
+        which: which of the pairs that are found by themselves it takes where nobody says so.
         adapter: the kind of adapter that it learns with, empty where it learns nothing.
+        settings: that adapter's own, where this loss needs other than its defaults.
+        teaches: whether it moves the student, and not only an adapter for a later phase.
         related: whether a row's value depends on the rest of its batch, so that it needs two.
         control: whether the control trains with it too: learning from labels, not distillation.
     """
@@ -66,6 +69,9 @@ class Row:
     whole: str | None
     also: tuple[str, ...] = ()
     layers: Literal["none", "each", "all"] = "none"
+    which: Literal["all", "middle", "last"] = "all"
     adapter: str = ""
+    settings: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    teaches: bool = True
     related: bool = False
     control: bool = False

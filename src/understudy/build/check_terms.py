@@ -1,0 +1,154 @@
+"""Mistakes in the terms of an objective: kinds, constants, layers, adapters, and who can serve."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from understudy import losses
+from understudy.build.arguments import wrong_arguments
+from understudy.build.check_labels import made
+from understudy.build.parts import unknown_kind
+from understudy.build.terms import split_schedules
+from understudy.errors import Mistake, did_you_mean
+from understudy.features.adapters import ADAPTERS
+from understudy.recipe import Entry, Phase, TeacherSection, TermEntry
+
+Place = tuple[str | int, ...]
+# What an adapter is told by a dry run and by the data, not by the recipe.
+_FOUND = ("student", "teacher", "ids", "labels", "margins")
+
+
+def objective_mistakes(
+    entries: tuple[TermEntry, ...],
+    where: Place,
+    task: str,
+    custom: Callable[[Entry, Place], list[Mistake]],
+) -> Iterator[Mistake]:
+    """Everything that is wrong with the terms themselves.
+
+    Args:
+        entries: of one phase.
+        where: the place of their list in the recipe.
+        task: its kind.
+        custom: looks at a loss of the user's own.
+    """
+    for number, entry in enumerate(entries):
+        at = (*where, number)
+        law = unknown_kind(entry.kind, losses.CATALOGUE)
+        if law:
+            yield Mistake(path=(*at, "kind"), law=law)
+        elif entry.kind == "custom":
+            yield from custom(entry, at)
+        elif task not in losses.CATALOGUE[entry.kind].tasks:
+            fits = [k for k, row in losses.CATALOGUE.items() if task in row.tasks]
+            law = f"`{entry.kind}` is not made for {task}: use one of {', '.join(fits)}"
+            yield Mistake(path=(*at, "kind"), law=law)
+        elif entry.kind == "standardize":
+            yield from _standardize(entry, at, task, custom)
+        else:
+            yield from _loss(entry, at)
+        yield from _adapter(entry, at)
+
+
+def _standardize(
+    entry: TermEntry, at: Place, task: str, custom: Callable[[Entry, Place], list[Mistake]]
+) -> Iterator[Mistake]:
+    unknown = sorted(set(entry.parameters) - {"of"})
+    if unknown:
+        law = f"unknown parameter `{unknown[0]}`: `standardize` has `of`, another term on logits"
+        yield Mistake(path=(*at, unknown[0]), law=law)
+    try:
+        of = TermEntry.model_validate(entry.parameters.get("of", {"kind": "soft_target"}))
+    except ValidationError as error:
+        law = f"`of` must be a term on logits, such as {{kind: soft_target}}: {_first(error)}"
+        yield Mistake(path=(*at, "of"), law=law)
+        return
+    row = losses.CATALOGUE.get(of.kind)
+    if of.kind == "standardize" or (row is not None and (row.needs != ("logits",) or row.adapter)):
+        law = f"`standardize` wraps a term on logits that learns nothing, but got `{of.kind}`"
+        yield Mistake(path=(*at, "of"), law=law)
+    elif "weight" in of.model_fields_set:
+        law = "a weight stands beside `kind: standardize`, not inside `of`: move it"
+        yield Mistake(path=(*at, "of"), law=law)
+    else:
+        for found in objective_mistakes((of,), (), task, custom):
+            yield Mistake(path=(*at, "of", *found.path[1:]), law=found.law)
+
+
+def _loss(entry: TermEntry, at: Place) -> Iterator[Mistake]:
+    row = losses.CATALOGUE[entry.kind]
+    if entry.layers is not None and row.layers == "none":
+        law = f"`{entry.kind}` compares answers, not layers: remove `layers`"
+        yield Mistake(path=(*at, "layers"), law=law)
+    try:
+        constants, temperature = split_schedules(entry.parameters)
+    except ValidationError as error:
+        for item in error.errors():
+            path = (*at, "temperature", *item["loc"])
+            law = f"a schedule needs `start` and `end`: {item['msg'][0].lower()}{item['msg'][1:]}"
+            yield Mistake(path=path, law=law)
+        return
+    if temperature is not None and min(temperature.start, temperature.end) <= 0:
+        law = f"`temperature > 0` must hold, but got {temperature.start} to {temperature.end}"
+        yield Mistake(path=(*at, "temperature"), law=law)
+    if temperature is not None and not _moves(row.loss):
+        law = f"`{entry.kind}` has no temperature that can change: give a number, or remove it"
+        yield Mistake(path=(*at, "temperature"), law=law)
+    yield from made(row.loss, constants, at)
+
+
+def _moves(loss: Any) -> bool:
+    return "temperature" in inspect.signature(loss.forward).parameters
+
+
+def _adapter(entry: TermEntry, at: Place) -> Iterator[Mistake]:
+    if entry.adapter is None:
+        return
+    kind = entry.adapter.kind
+    if kind not in ADAPTERS:
+        law = f"unknown kind `{kind}`: {did_you_mean(kind, ADAPTERS)}"
+        yield Mistake(path=(*at, "adapter", "kind"), law=law)
+        return
+    for name, law in wrong_arguments(
+        ADAPTERS[kind], entry.adapter.parameters, filled=_FOUND
+    ).items():
+        yield Mistake(path=(*at, "adapter", name), law=law)
+
+
+def teacher_mistakes(
+    entries: tuple[TermEntry, ...], where: Place, teacher: TeacherSection
+) -> Iterator[Mistake]:
+    """Terms that read layers of a teacher which has none to read."""
+    if teacher.model is not None:
+        return
+    what = "an ensemble" if teacher.ensemble else "an ONNX file" if teacher.onnx else "a callable"
+    for number, entry in enumerate(entries):
+        row = losses.CATALOGUE.get(entry.kind)
+        reads = row.layers != "none" if row is not None else entry.layers is not None
+        if reads:
+            law = (
+                f"`{entry.kind}` compares layers inside the teacher, but {what} offers its answer "
+                "only: give the teacher as a PyTorch `model`, or use a term on logits"
+            )
+            yield Mistake(path=(*where, number, "kind"), law=law)
+
+
+def batch_mistakes(phase: Phase, where: Place) -> Iterator[Mistake]:
+    """Relations between the rows of a batch that has one."""
+    if phase.training is None or phase.training.batch_size > 1:
+        return
+    for number, entry in enumerate(phase.objective):
+        row = losses.CATALOGUE.get(entry.kind)
+        if row is not None and row.related:
+            law = (
+                f"`{entry.kind}` compares the rows of a batch with one another, so "
+                "`batch_size >= 2` must hold, but got 1"
+            )
+            yield Mistake(path=(*where, number, "kind"), law=law)
+
+
+def _first(error: ValidationError) -> str:
+    message = str(error.errors()[0]["msg"])
+    return message[0].lower() + message[1:]

@@ -1,0 +1,174 @@
+"""A look at every term before training: how large it is, and how hard it pulls at the student.
+
+Nothing is changed by looking: running statistics, memory banks and random numbers are put back.
+"""
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from understudy.contracts import Batch, Teacher
+from understudy.errors import ModelError
+from understudy.features.hooks import capture
+from understudy.models.deployable import inner
+from understudy.objective import Objective, Term
+
+BATCHES = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """One term on the first batches, by the student's start weights.
+
+    Attributes:
+        term: its name.
+        value: its mean without the weight.
+        gradient: the norm of its gradient with respect to the student's weights, likewise.
+        weight: what it counts at the beginning of training; one that was to be found, if `found`.
+        found: whether the weight was `auto`.
+    """
+
+    term: str
+    value: float
+    gradient: float
+    weight: float
+    found: bool
+
+    def line(self) -> str:
+        """For the log."""
+        how = " (found: the gradient of the others)" if self.found else ""
+        return (
+            f"{self.term}: {self.value:.4g}, gradient {self.gradient:.3g}, "
+            f"weight {self.weight:.4g}{how}"
+        )
+
+
+def probe(
+    *,
+    student: nn.Module,
+    objective: Objective,
+    teacher: Teacher | None,
+    loader: Iterable[Batch],
+    epochs: int,
+) -> tuple[Reading, ...]:
+    """Value and gradient of every term on the first batches; weights that are `auto` are found.
+
+    An `auto` weight brings the term's gradient norm to that of the heaviest term with a weight of
+    its own, or, where there is none, to 1.
+
+    Args:
+        student: as it will begin, in training mode while it is looked at.
+        objective: its `auto` weights are fixed here.
+        teacher: as in training.
+        loader: training batches; the first four are looked at.
+        epochs: of the training that follows.
+
+    Raises:
+        ModelError: a term that does not move the student at all, layers that cannot be read, or a
+            term that relates rows and gets one at a time.
+    """
+    values: dict[str, list[float]] = {term.name: [] for term in objective.terms}
+    norms: dict[str, list[float]] = {term.name: [] for term in objective.terms}
+    with _as_it_was(student, objective):
+        for batch in islice(loader, BATCHES):
+            for name, (value, norm) in _look(student, objective, teacher, batch, epochs).items():
+                values[name].append(value)
+                norms[name].append(norm)
+            for term in objective.terms:
+                _refuse(term, values[term.name], norms[term.name], batch)
+    middle = {n: statistics.fmean(v) if v else 0.0 for n, v in norms.items()}
+    wanted = objective.unbalanced
+    objective.balance(_weights(objective, wanted, middle, epochs))
+    return tuple(
+        Reading(
+            term=term.name,
+            value=statistics.fmean(values[term.name] or [0.0]),
+            gradient=middle[term.name],
+            weight=objective.weight(term.name, epoch=0.0, epochs=epochs),
+            found=term.name in wanted,
+        )
+        for term in objective.terms
+    )
+
+
+def _weights(
+    objective: Objective, wanted: Iterable[str], norms: Mapping[str, float], epochs: int
+) -> dict[str, float]:
+    given = [
+        objective.weight(term.name, epoch=0.0, epochs=epochs) * norms[term.name]
+        for term in objective.terms
+        if term.name not in wanted
+    ]
+    goal = max(given, default=0.0) or 1.0
+    return {name: goal / norms[name] if norms[name] > 0 else 1.0 for name in wanted}
+
+
+def _look(
+    student: nn.Module,
+    objective: Objective,
+    teacher: Teacher | None,
+    batch: Batch,
+    epochs: int,
+) -> dict[str, tuple[float, float]]:
+    told = teacher(batch) if teacher is not None else None
+    with capture(inner(student), objective.spots) as captured:
+        answers = student(batch.inputs)
+    features = captured.found()
+    means = objective.means(answers, told, batch, epoch=0.0, epochs=epochs, features=features)
+    own = [p for p in student.parameters() if p.requires_grad]
+    adapters = [p for p in objective.parameters() if p.requires_grad]
+    found = {}
+    for term in objective.terms:
+        mean = means[term.name]
+        # A term that only prepares an adapter pulls at that one.
+        pulled = own if term.teaches else adapters
+        found[term.name] = float(mean.detach()), _norm(mean, pulled)
+    return found
+
+
+def _norm(mean: Tensor, parameters: list[nn.Parameter]) -> float:
+    if not mean.requires_grad or not parameters:
+        return 0.0
+    grads = torch.autograd.grad(mean, parameters, retain_graph=True, allow_unused=True)
+    return math.sqrt(sum(float(g.double().square().sum()) for g in grads if g is not None))
+
+
+def _refuse(term: Term, values: list[float], norms: list[float], batch: Batch) -> None:
+    """Say no to what would teach nothing, before hours are spent on it."""
+    if term.related and len(batch) < 2:
+        raise ModelError(
+            f"`{term.name}` compares the rows of a batch with one another, so it needs "
+            f"`batch_size >= 2`, but got batches of {len(batch)}"
+        )
+    # At equality there is nothing to learn, and nothing wrong; later batches may differ.
+    if values and values[0] != 0 and norms[0] == 0:
+        what = ", ".join(pair.student for pair in term.pairs) or term.reads
+        raise ModelError(
+            f"`{term.name}` is {values[0]:.4g} on the first batch, but its gradient is exactly 0: "
+            f"what it reads of the student ({what}) depends on no weight that is trained. Name "
+            "another layer, or unfreeze the weights before it"
+        )
+
+
+@contextmanager
+def _as_it_was(student: nn.Module, objective: Objective) -> Iterator[None]:
+    """Training mode, and afterwards everything as it was found."""
+    parts = (student, objective)
+    modes = [{m: m.training for m in part.modules()} for part in parts]
+    states = [{k: v.detach().clone() for k, v in p.state_dict().items()} for p in parts]
+    with torch.random.fork_rng():
+        for part in parts:
+            part.train()
+        try:
+            yield
+        finally:
+            for part, mode, state in zip(parts, modes, states, strict=True):
+                part.load_state_dict(state)
+                for module, training in mode.items():
+                    module.training = training

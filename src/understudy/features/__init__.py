@@ -1,0 +1,1 @@
+"""Hidden layers: capturing them, pairing them, and the adapters that learn between them."""

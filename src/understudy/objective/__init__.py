@@ -1,0 +1,13 @@
+"""An objective: terms, their weights and schedules, their masks, and the one mean.
+
+A distillation method is an objective. Losses give one value per row; here it is decided which
+rows count, and that a term is the mean over the rows that count for it: a term that needs hard
+labels over the labelled rows, any other over all of them. A batch without a labelled row adds
+nothing to the former.
+"""
+
+from understudy.objective.control import control_objective
+from understudy.objective.joined import Objective, Total
+from understudy.objective.terms import AUTO, Pair, Term, scheduled
+
+__all__ = ["AUTO", "Objective", "Pair", "Term", "Total", "control_objective", "scheduled"]

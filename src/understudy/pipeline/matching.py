@@ -1,0 +1,87 @@
+"""Stage `layers`: which layers the terms compare, found by a dry run of student and teacher."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from understudy import build
+from understudy.build import Matched
+from understudy.contracts import Student
+from understudy.errors import ModelError
+from understudy.pipeline.teach import Loaded
+from understudy.pipeline.work import Work
+from understudy.recipe import Phase
+
+ROWS = 2
+Found = tuple[tuple[Matched | None, ...], ...]
+
+
+def match_layers(
+    work: Work, loaded: Loaded, student: Callable[[], Student], depends: Mapping[str, Any]
+) -> Found:
+    """Do the stage where a term compares layers; per phase and term what was found.
+
+    Args:
+        work: the run.
+        loaded: the teacher.
+        student: gives any seed's, with its provenance; called where the stage is not done yet.
+        depends: everything that the student is a function of.
+    """
+    phases = work.recipe.phases
+    if not any(build.reads_layers(entry) for phase in phases for entry in phase.objective):
+        return tuple((None,) * len(phase.objective) for phase in phases)
+    summary = work.stage(
+        "layers",
+        {
+            **depends,
+            "teacher": loaded.summary["fingerprint"],
+            "terms": [
+                [entry.model_dump(mode="json") for entry in phase.objective] for phase in phases
+            ],
+        },
+        lambda folder: _match(work, loaded, student(), folder),
+    )
+    return tuple(
+        tuple(None if found is None else Matched.from_data(found) for found in phase)
+        for phase in summary["phases"]
+    )
+
+
+def _match(work: Work, loaded: Loaded, student: Student, folder: Path) -> dict[str, Any]:
+    del folder
+    return {"phases": [_phase(work, loaded, student, phase) for phase in work.recipe.phases]}
+
+
+def _phase(work: Work, loaded: Loaded, student: Student, phase: Phase) -> list[Any]:
+    found: list[Any] = []
+    for entry in phase.objective:
+        if not build.reads_layers(entry):
+            found.append(None)
+            continue
+        if loaded.module is None:
+            raise ModelError(
+                f"`{entry.kind}` compares layers inside the teacher, but this one offers its "
+                "answer only: give it as a PyTorch `model`"
+            )
+        rows = work.material.inputs[torch.from_numpy(work.material.splits.train[:ROWS])]
+        matched = build.match(
+            entry,
+            student=student.module,
+            teacher=loaded.module,
+            rows=rows,
+            told=partial(_told, loaded, rows),
+            provenance=student.provenance,
+        )
+        work.progress.say(f"{entry.kind}: {matched.line()}")
+        found.append(matched.to_data())
+    return found
+
+
+def _told(loaded: Loaded, rows: Tensor, spots: Sequence[str]) -> Mapping[str, Tensor]:
+    """What the teacher computes inside for a few rows."""
+    assert loaded.module is not None
+    return build.captured(loaded.module, spots, rows)

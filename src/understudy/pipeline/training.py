@@ -1,0 +1,236 @@
+"""One arm of one seed: all phases of its training, and what is kept between them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import nn
+
+from understudy import build
+from understudy.contracts import Teacher
+from understudy.data.loaders import MemoryLoader
+from understudy.engine import Reading, fit, probe
+from understudy.folders import read_json, write_json
+from understudy.models.weights import load_into, read_weights, save_weights
+from understudy.objective import Objective, control_objective
+from understudy.pipeline.carrying import carry, keep
+from understudy.pipeline.labelling import stored_views, view_seed
+from understudy.pipeline.matching import Found
+from understudy.pipeline.prepare import signatures
+from understudy.pipeline.teach import joint, validation_loader
+from understudy.pipeline.work import Work, threads_for, validator
+from understudy.recipe import Phase
+
+Arm = Literal["student", "control"]
+HISTORY = "history.json"
+TERMS = "terms.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lesson:
+    """What one arm of one seed learns from.
+
+    Attributes:
+        work: the run.
+        arm: `student` or `control`.
+        seed: which.
+        student: from its start weights; trained in place.
+        teacher: None for a control.
+        layers: per phase and term what it compares.
+        left_out: ids of rows that the teacher could not answer.
+    """
+
+    work: Work
+    arm: Arm
+    seed: int
+    student: nn.Module
+    teacher: Teacher | None
+    layers: Found
+    left_out: tuple[int, ...]
+
+    @property
+    def title(self) -> str:
+        """What bars and errors call it."""
+        return f"{self.arm}, seed {self.seed}"
+
+
+def what_counts(work: Work, phase: Phase, arm: Arm) -> dict[str, Any]:
+    """What an arm is a function of: a control is not touched by a change of the teacher's terms."""
+    data = phase.model_dump(mode="json")
+    for key in ("checkpoint_seconds", "tensorboard"):
+        data["training"].pop(key)
+    terms = build.terms(phase.objective, work.place)
+    data["objective"] = [
+        entry.model_dump(mode="json")
+        | {"code": signatures(entry, work.place) if entry.kind == "custom" else {}}
+        for entry, term in zip(phase.objective, terms, strict=True)
+        if arm == "student" or term.plain
+    ]
+    return data
+
+
+def train(lesson: Lesson, folder: Path) -> dict[str, Any]:
+    """Train through all phases, each going on with the weights of the one before; a summary."""
+    work, student = lesson.work, lesson.student
+    points: list[dict[str, Any]] = []
+    seconds, epoch = 0.0, 0
+    terms: list[Any] = []
+    for number, phase in enumerate(work.recipe.phases):
+        where = folder / f"phase-{number + 1}"
+        done = where / "finished.json"
+        if done.is_file():
+            load_into(student, read_weights(where / "weights.safetensors"), source=str(where))
+        elif work.crew.leads:
+            where.mkdir(parents=True, exist_ok=True)
+        if not work.crew.agree(done.is_file()):
+            result = _phase(lesson, number, where)
+            if work.crew.leads:
+                save_weights(student, where / "weights.safetensors")
+                write_json(done, result)
+        work.crew.wait()
+        result = read_json(done)
+        points += [p | {"phase": number + 1, "epoch": p["epoch"] + epoch} for p in result["points"]]
+        epoch, seconds = epoch + phase_epochs(phase), seconds + result["seconds"]
+        terms.append(result["terms"])
+    if work.crew.leads:
+        save_weights(student, folder / "weights.safetensors")
+        write_json(folder / HISTORY, points)
+        for checkpoint in folder.rglob("*.ckpt"):
+            checkpoint.unlink()
+    kept = result["epoch"]
+    score = next((p["validation"] for p in result["points"] if p["epoch"] == kept), None)
+    return {"epoch": kept, "validation": score, "seconds": seconds, "terms": terms}
+
+
+def phase_epochs(phase: Phase) -> int:
+    """How many epochs a phase has at most."""
+    assert phase.training is not None  # Recipe.phases fills it in
+    return phase.training.epochs
+
+
+def _phase(lesson: Lesson, number: int, folder: Path) -> dict[str, Any]:
+    work, phase = lesson.work, lesson.work.recipe.phases[number]
+    training, material = phase.training, lesson.work.material
+    assert training is not None
+    teacher = lesson.teacher
+    objective = _objective(lesson, number)
+    if not objective.needs:
+        teacher = None
+    loader = _loader(lesson, phase)
+    carry(objective, [folder.parent / f"phase-{n + 1}" for n in range(number)])
+    readings = _looked_at(lesson, objective, teacher, loader, training.epochs, folder)
+    score = material.task.scores[0]
+    with (
+        threads_for(lesson.student, material.inputs, training.batch_size),
+        work.progress.track(lesson.title, training.epochs * len(loader), "steps") as tracker,
+    ):
+        fitted = fit(
+            name=lesson.title,
+            student=lesson.student,
+            objective=objective,
+            teacher=teacher,
+            training=training,
+            loader=loader,
+            validation=validation_loader(work),
+            validate=validator(score),
+            higher_is_better=score.higher_is_better,
+            seed=lesson.seed,
+            folder=folder,
+            on_step=tracker,
+        )
+    if work.crew.leads:
+        keep(objective, folder)
+    points = [dict(point) for point in fitted.points]
+    return {
+        "points": points,
+        "epoch": fitted.epoch,
+        "seconds": fitted.seconds,
+        "terms": readings,
+    }
+
+
+def _objective(lesson: Lesson, number: int) -> Objective:
+    work, teacher = lesson.work, lesson.teacher
+    phase, matched = work.recipe.phases[number], lesson.layers[number]
+    if lesson.arm == "control":
+        terms = build.terms(phase.objective, work.place)
+        return control_objective(terms, task=work.task)
+    plain = build.terms(phase.objective, work.place, matched=matched)
+    terms = build.with_adapters(
+        phase.objective, plain, matched=matched, known=_known(lesson), seed=lesson.seed
+    )
+    offers = teacher.offers if teacher is not None else frozenset[str]()
+    listed: frozenset[str] = getattr(teacher, "listed", frozenset())
+    return Objective(terms, task=work.task, offers=offers, listed=listed)
+
+
+def _known(lesson: Lesson) -> Mapping[str, Any]:
+    """What an adapter may be told."""
+    material = lesson.work.material
+    positions = _positions(lesson)
+    labels = material.labels[positions]
+    known = {"ids": material.ids[positions], "answers": material.task.width}
+    return known if labels.is_floating_point() else known | {"labels": labels}
+
+
+def _positions(lesson: Lesson) -> Any:
+    # A row that the teacher could not answer is left out for the control too.
+    material = lesson.work.material
+    positions = material.splits.train
+    return positions[~np.isin(material.rows.ids[positions], lesson.left_out)]
+
+
+def _loader(lesson: Lesson, phase: Phase) -> MemoryLoader:
+    work, material, training = lesson.work, lesson.work.material, phase.training
+    assert training is not None
+    positions, every = _positions(lesson), material.splits.train
+    student = lesson.arm == "student"
+    together = joint(training, work.crew)
+    return MemoryLoader(
+        inputs=material.inputs,
+        labels=material.labels,
+        ids=material.ids,
+        positions=positions if student else material.labelled(positions),
+        batch_size=training.batch_size,
+        views=build.views(work.recipe.data.views, work.place, seed=view_seed(work, lesson.seed)),
+        cycle=stored_views(work),
+        # Whom a row is mixed with must not depend on which rows are left out here.
+        pool=every if student else material.labelled(every),
+        seed=lesson.seed,
+        length=len(positions),
+        rank=work.crew.rank if together else 0,
+        ranks=work.crew.size if together else 1,
+    )
+
+
+def _looked_at(
+    lesson: Lesson,
+    objective: Objective,
+    teacher: Teacher | None,
+    loader: MemoryLoader,
+    epochs: int,
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """What every term is worth at the start; weights that are to be found are fixed, once."""
+    if lesson.arm == "control":
+        return []
+    work, path = lesson.work, folder / TERMS
+    if work.crew.leads and not path.is_file():
+        found: tuple[Reading, ...] = probe(
+            student=lesson.student,
+            objective=objective,
+            teacher=teacher,
+            loader=loader,
+            epochs=epochs,
+        )
+        write_json(path, [asdict(reading) for reading in found])
+        # The other seeds differ in their start weights only.
+        if lesson.seed == work.recipe.seed_list[0]:
+            for reading in found:
+                work.progress.say(reading.line())
+    work.crew.wait()
+    readings: list[dict[str, Any]] = read_json(path)
+    objective.balance({r["term"]: r["weight"] for r in readings if r["found"]})
+    return readings
