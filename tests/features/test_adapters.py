@@ -58,8 +58,17 @@ def test_each_loss_takes_what_its_adapter_gives(kind):
     assert values.shape == (6,)
     assert values.isfinite().all()
     values.sum().backward()
+    if not row.teaches:
+        # It prepares an adapter for a later phase, and reads nothing of the student.
+        assert all(layer.grad is None for layer in own)
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in adapter.parameters())
+        return
     assert all(layer.grad.isfinite().all() for layer in own)
     assert any(layer.grad.abs().sum() > 0 for layer in own)
+
+
+def test_only_the_paraphraser_teaches_nobody():
+    assert [kind for kind, row in ROWS.items() if not row.teaches] == ["paraphraser"]
 
 
 @pytest.mark.parametrize("kind", sorted(ADAPTERS))

@@ -4,18 +4,55 @@ import dataclasses
 import doctest
 import importlib
 import inspect
+import pkgutil
 
 import pytest
 import torch
 
 from understudy import losses
+from understudy.features.adapters import ADAPTERS
 from understudy.losses import CATALOGUE, Row
+from understudy.losses.catalogue.features import FEATURES
+from understudy.losses.catalogue.logits import LOGITS
+from understudy.losses.catalogue.relations import RELATIONS
+from understudy.losses.catalogue.transformers import TRANSFORMERS
+from understudy.losses.catalogue.values import VALUES
 
 KINDS = sorted(CATALOGUE)
+TABLES = {
+    "logits": LOGITS,
+    "values": VALUES,
+    "features": FEATURES,
+    "relations": RELATIONS,
+    "transformers": TRANSFORMERS,
+}
+METHODS = (
+    "soft_target logit_mse reverse_kl jensen_shannon skew_kl dkd dist nkd wsld ctkd multi_level "
+    "teacher_free standardize "
+    "hint attention_transfer nst fsp similarity_preserving factor_transfer activation_boundary "
+    "overhaul vid mgd channel_wise review simkd "
+    "rkd_distance rkd_angle pkt correlation_congruence crd cka "
+    "tinybert_hidden tinybert_attention minilm minilm_v2 pkd"
+).split()
+# Labels, the plain teacher of regression, and what another method stands on.
+OTHERS = ["hard_label", "hard_value", "soft_value", "paraphraser"]
 
 
 def test_these_are_the_kinds():
-    assert KINDS == ["hard_label", "hard_value", "logit_mse", "soft_target", "soft_value"]
+    assert len(METHODS) == 37
+    assert sorted([*METHODS, *OTHERS]) == KINDS
+
+
+def test_every_kind_stands_in_the_table_of_its_family_and_in_no_other():
+    assert sum(len(table) for table in TABLES.values()) == len(CATALOGUE)
+    for name, table in TABLES.items():
+        assert {row.family for row in table.values()} == {name}
+
+
+def test_every_loss_and_every_function_has_one_row():
+    assert len({row.loss for row in CATALOGUE.values()}) == len(CATALOGUE)
+    assert len({row.function for row in CATALOGUE.values()}) == len(CATALOGUE)
+    assert all(row.function.__name__ in losses.__all__ for row in CATALOGUE.values())
 
 
 def test_neither_the_table_nor_a_row_can_be_changed():
@@ -44,11 +81,14 @@ def test_everything_listed_for_export_is_there():
 def test_a_row_is_filled_in(kind):
     row = CATALOGUE[kind]
     texts = [f.name for f in dataclasses.fields(Row) if f.type is str and f.name != "adapter"]
+    assert texts
     assert all(getattr(row, name) for name in texts)
     assert row.authors.source
     assert row.tasks
-    assert row.reads in {"logits", "values"}
-    assert row.loss.__module__ == f"understudy.losses.{row.family}"
+    assert row.family in TABLES
+    assert row.reads in {"logits", "values", "features"}
+    assert row.function.__module__ == row.loss.__module__
+    assert row.adapter in {"", *ADAPTERS}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -66,12 +106,65 @@ def test_every_constant_is_a_keyword_with_a_default_and_a_type(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_it_reads_layers_if_and_only_if_it_needs_features(kind):
+    row = CATALOGUE[kind]
+    assert (row.layers != "none") == (row.needs == ("features",)) == (row.reads == "features")
+    assert set(row.also) <= {"labels"}
+
+
+MAP, TOKENS, HEADS, VECTOR = (3, 5, 4, 6), (3, 5, 4), (3, 2, 5, 4), (3, 4)
+SHAPES = {
+    "tinybert_hidden": TOKENS, "pkd": TOKENS, "tinybert_attention": HEADS, "minilm": HEADS,
+    "minilm_v2": HEADS, "crd": VECTOR, "correlation_congruence": VECTOR,
+    "rkd_distance": VECTOR, "rkd_angle": VECTOR, "pkt": VECTOR, "cka": VECTOR,
+}  # fmt: skip
+BANK = torch.nn.functional.normalize(torch.ones(3, 6, 4), dim=2)
+VALUES_OF = {
+    "vid": {"log_scale": torch.zeros(5)},
+    "ctkd": {"temperature": torch.tensor(4.0)},
+    "overhaul": {"margins": [torch.full((5,), -0.5), torch.full((5,), -0.5)]},
+    "crd": {
+        "student_bank": BANK, "teacher_bank": BANK, "student_constant": torch.tensor(10.0),
+        "teacher_constant": torch.tensor(10.0), "rows": torch.tensor(9.0),
+        "temperature": torch.tensor(0.07),
+    },
+}  # fmt: skip
+# Relations of queries, keys and values: three of each side.
+COUNT = {"minilm": 3, "minilm_v2": 3}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_it_is_called_with_what_it_reads_and_then_its_target(kind):
     row = CATALOGUE[kind]
-    student = torch.zeros(3, 4)
-    classes = row.labels and row.reads == "logits"
-    target = torch.tensor([0, 1, -1]) if classes else torch.ones(3, 4)
-    assert row.loss()(student, target).shape == (3,)
+    generator = torch.Generator().manual_seed(0)
+    shape = SHAPES.get(kind, MAP if row.layers != "none" else VECTOR)
+    student, target = torch.randn(2, *shape, generator=generator)
+    if kind == "crd":
+        student, target = (torch.nn.functional.normalize(s, dim=1) for s in (student, target))
+    extra = dict(VALUES_OF.get(kind, {}))
+    classes = torch.tensor([0, 1, 3])
+    if row.labels and row.reads == "logits":
+        target = classes
+    if row.also:
+        extra["labels"] = classes
+    if row.layers == "all":
+        count = COUNT.get(kind, 2)
+        student, target = [student] * count, [target] * count
+    values = row.loss()(student, target, **extra)
+    assert values.shape == (3,)
+    assert values.isfinite().all()
+    assert (values != 0).any()
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if CATALOGUE[k].related])
+def test_a_value_of_a_relation_depends_on_the_other_rows(kind):
+    row = CATALOGUE[kind]
+    generator = torch.Generator().manual_seed(0)
+    shape = SHAPES.get(kind, MAP if row.layers != "none" else VECTOR)
+    student, target = torch.randn(2, *shape, generator=generator)
+    whole = row.loss()(student, target)
+    part = row.loss()(student[:2], target[:2])
+    assert not torch.allclose(whole[:2], part)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,9 +175,21 @@ def test_it_reads_listed_outcomes_or_says_why_it_cannot(kind):
     assert row.whole is None or len(row.whole) > 20
 
 
-@pytest.mark.parametrize("name", ["logits", "sparse", "values"])
-def test_the_examples_in_the_manual_run(name):
-    module = importlib.import_module(f"understudy.losses.{name}")
+PUBLIC = sorted({row.loss.__module__ for row in CATALOGUE.values()})
+WITHOUT = {"blends", "catalogue", "constants", "labelled", "rows", "shapes", "spatial", "tokens"}
+
+
+def modules():
+    found = pkgutil.iter_modules(losses.__path__, f"{losses.__name__}.")
+    return [importlib.import_module(module.name) for module in found]
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda module: module.__name__.split(".")[-1])
+def test_the_examples_in_the_manual_run(module):
     result = doctest.testmod(module)
-    assert result.attempted > 0
     assert result.failed == 0
+    assert bool(result.attempted) == (module.__name__.split(".")[-1] not in WITHOUT)
+
+
+def test_no_module_with_a_loss_is_without_an_example():
+    assert not {name.split(".")[-1] for name in PUBLIC} & WITHOUT

@@ -62,3 +62,21 @@ def copy_of(finished, tmp_path):
     target = tmp_path / "copy"
     shutil.copytree(finished[0], target)
     return Path(target)
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory):
+    """A folder of a run that has a teacher and no student yet; tests copy it."""
+    from pipeline.lessons import HARD, begun, recipe_of
+
+    folder = tmp_path_factory.mktemp("taught")
+    begun(recipe_of(HARD), folder)
+    return folder
+
+
+@pytest.fixture
+def place(taught, tmp_path):
+    """Gives folders with that teacher, by name."""
+    from pipeline.lessons import copied
+
+    return lambda name="one": copied(taught, tmp_path / name)

@@ -1,18 +1,22 @@
 """Mistakes in the terms of an objective: kinds, constants, layers, adapters, and who can serve."""
 
 import inspect
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from pydantic import ValidationError
+from torch import nn
 
 from understudy import losses
-from understudy.build.arguments import wrong_arguments
+from understudy.build.arguments import accepted, coerced, wrong_arguments
 from understudy.build.check_labels import made
 from understudy.build.parts import unknown_kind
 from understudy.build.terms import split_schedules
-from understudy.errors import Mistake, did_you_mean
+from understudy.errors import Mistake, ModelError, did_you_mean
 from understudy.features.adapters import ADAPTERS
+from understudy.losses import Row
 from understudy.recipe import Entry, Phase, TeacherSection, TermEntry
 
 Place = tuple[str | int, ...]
@@ -111,10 +115,59 @@ def _adapter(entry: TermEntry, at: Place) -> Iterator[Mistake]:
         law = f"unknown kind `{kind}`: {did_you_mean(kind, ADAPTERS)}"
         yield Mistake(path=(*at, "adapter", "kind"), law=law)
         return
-    for name, law in wrong_arguments(
-        ADAPTERS[kind], entry.adapter.parameters, filled=_FOUND
-    ).items():
+    row = losses.CATALOGUE.get(entry.kind)
+    unfit = _unfit(entry.kind, row, kind) if row is not None else None
+    if unfit is not None:
+        yield Mistake(path=(*at, "adapter", "kind"), law=unfit)
+    given = entry.adapter.parameters
+    wrong = wrong_arguments(ADAPTERS[kind], given, filled=_FOUND)
+    for name, law in (wrong or _bad_constants(ADAPTERS[kind], given)).items():
         yield Mistake(path=(*at, "adapter", name), law=law)
+
+
+def _unfit(loss: str, row: Row, kind: str) -> str | None:
+    """Why a loss cannot learn with an adapter of this kind; None where it can."""
+    if not row.needs:
+        return f"`{loss}` compares the student with labels, so nothing stands between: remove it"
+    taken = set(inspect.signature(row.loss.forward).parameters)
+    given, wanted = _values(kind), _wanted(row)
+    if not wanted <= given and kind != row.adapter:
+        lacking = ", ".join(sorted(wanted - given))
+        return f"`{loss}` learns with `{row.adapter}`, which gives it {lacking}: remove `adapter`"
+    if not given <= taken:
+        lost = ", ".join(sorted(given - taken))
+        return f"`{kind}` gives {lost}, which `{loss}` does not take: use another adapter"
+    return None
+
+
+def _values(kind: str) -> set[str]:
+    """What an adapter gives beside both sides, as the losses that name it want it."""
+    wanted = [_wanted(row) for row in losses.CATALOGUE.values() if row.adapter == kind]
+    return set.intersection(*wanted) if wanted else set()
+
+
+def _wanted(row: Row) -> set[str]:
+    """What a loss must be called with beside both sides."""
+    parameters = inspect.signature(row.loss.forward).parameters.values()
+    asked = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
+    return asked - set(row.also)
+
+
+def _bad_constants(what: type[nn.Module], given: Mapping[str, Any]) -> dict[str, str]:
+    """Constants that an adapter refuses whatever the layers: tried on vectors, where it can be."""
+    known = accepted(what, {"ids": torch.arange(4)})
+    sides: list[tuple[int, ...]] = [(64,)]
+    with torch.random.fork_rng(devices=[]):
+        try:
+            what(sides, sides, **known)
+        except ModelError:
+            return {}
+        try:
+            what(sides, sides, **known, **coerced(what, given))
+        except ModelError as error:
+            named = [n for n in given if re.search(rf"\b{re.escape(n)}\b", str(error))]
+            return {n: str(error) for n in named[:1]}
+    return {}
 
 
 def teacher_mistakes(
@@ -140,8 +193,10 @@ def batch_mistakes(phase: Phase, where: Place) -> Iterator[Mistake]:
     if phase.training is None or phase.training.batch_size > 1:
         return
     for number, entry in enumerate(phase.objective):
-        row = losses.CATALOGUE.get(entry.kind)
-        if row is not None and row.related:
+        of = entry.parameters.get("of")
+        inside = of.get("kind") if isinstance(of, dict) else None
+        rows = [losses.CATALOGUE.get(str(kind)) for kind in (entry.kind, inside)]
+        if any(row is not None and row.related for row in rows):
             law = (
                 f"`{entry.kind}` compares the rows of a batch with one another, so "
                 "`batch_size >= 2` must hold, but got 1"

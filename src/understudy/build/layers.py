@@ -105,10 +105,25 @@ def match(
         settings["margins"] = [margins(inner(teacher), p[1]).tolist() for p in pairs]
     return Matched(
         pairs=pairs,
-        student=tuple(tuple(ours[own].shape[1:]) for own, _ in pairs),
-        teacher=tuple(tuple(goals[goal].shape[1:]) for _, goal in pairs),
+        student=tuple(_row(ours[own], f"the student's `{own}`", len(rows)) for own, _ in pairs),
+        teacher=tuple(_row(goals[to], f"the teacher's `{to}`", len(rows)) for _, to in pairs),
         settings=settings,
     )
+
+
+def _row(found: Tensor, where: str, rows: int) -> Shape:
+    """The shape of one row.
+
+    Raises:
+        ModelError: the first axis is not the batch.
+    """
+    if found.ndim == 0 or len(found) != rows:
+        raise ModelError(
+            f"{where} must give one entry per row, [{rows}, ...] for {rows} rows, but gave "
+            f"{list(found.shape)}: name a layer whose first axis is the batch (`batch_first=True` "
+            "in PyTorch's transformers)"
+        )
+    return tuple(found.shape[1:])
 
 
 def captured(model: nn.Module, spots: Sequence[str], rows: Tensor) -> dict[str, Tensor]:

@@ -85,7 +85,9 @@ def _needs(entry: dict[str, Any]) -> str:
 def _recipe(entry: dict[str, Any]) -> str:
     """The term as a line of a recipe, with the defaults that can be written."""
     constants = {k: v for k, v in entry["arguments"].items() if isinstance(v, (int, float, str))}
-    inner = "".join(f", {k}: {str(v).lower() if isinstance(v, bool) else v}" for k, v in constants.items())
+    inner = "".join(
+        f", {k}: {str(v).lower() if isinstance(v, bool) else v}" for k, v in constants.items()
+    )
     if entry["kind"] == "standardize":
         inner = ", of: {kind: soft_target, temperature: 2}"
     layers = ", layers: auto" if entry["layers"] != "none" else ""

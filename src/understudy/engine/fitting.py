@@ -1,6 +1,7 @@
 """`fit`: finished parts in, a trained student out. Lightning's Trainer is made here only."""
 
 import logging
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -101,7 +102,9 @@ def fit(
     with quiet_lightning(), _listening(), torch.random.fork_rng(devices=[]):
         # Somebody's loader may draw its first order before the first epoch begins.
         torch.manual_seed(seed << 24)
-        trainer = _trainer(training, callbacks, folder, validated=validation is not None)
+        partly = bool(objective.spots)
+        validated = validation is not None
+        trainer = _trainer(training, callbacks, folder, validated=validated, partly=partly)
         # A plain iterable: Lightning looks for shuffling in what it takes for a DataLoader.
         rows = None if validation is None else _Plain(validation)
         # Lightning leaves a module in the mode that it came in: a student built or scored before
@@ -129,7 +132,12 @@ def _early_stopping(stop: Stop, higher_is_better: bool) -> EarlyStopping:
 
 
 def _trainer(
-    training: Training, callbacks: list[Callback], folder: Path | None, *, validated: bool
+    training: Training,
+    callbacks: list[Callback],
+    folder: Path | None,
+    *,
+    validated: bool,
+    partly: bool,
 ) -> lightning.Trainer:
     logger: Any = False
     if training.tensorboard and folder is not None:
@@ -153,6 +161,9 @@ def _trainer(
         # Our loader takes its own share of every epoch; see MemoryLoader.
         "use_distributed_sampler": False,
     }
+    if partly and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # What lies behind the layers that are read has no gradient; else it is waited for.
+        settings["strategy"] = "ddp_find_unused_parameters_true"
     return lightning.Trainer(**(settings | training.trainer))
 
 

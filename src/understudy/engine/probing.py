@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.contracts import Batch, Teacher
-from understudy.errors import ModelError
+from understudy.errors import ModelError, TrainingError
 from understudy.features.hooks import capture
 from understudy.models.deployable import inner
 from understudy.objective import Objective, Term
@@ -72,16 +72,18 @@ def probe(
     Raises:
         ModelError: a term that does not move the student at all, layers that cannot be read, or a
             term that relates rows and gets one at a time.
+        TrainingError: a weight is to be found, and a gradient is not finite.
     """
     values: dict[str, list[float]] = {term.name: [] for term in objective.terms}
     norms: dict[str, list[float]] = {term.name: [] for term in objective.terms}
     with _as_it_was(student, objective):
         for batch in islice(loader, BATCHES):
+            _refuse_alone(objective, batch)
             for name, (value, norm) in _look(student, objective, teacher, batch, epochs).items():
                 values[name].append(value)
                 norms[name].append(norm)
             for term in objective.terms:
-                _refuse(term, values[term.name], norms[term.name], batch)
+                _refuse(term, values[term.name], norms[term.name])
     middle = {n: statistics.fmean(v) if v else 0.0 for n, v in norms.items()}
     wanted = objective.unbalanced
     objective.balance(_weights(objective, wanted, middle, epochs))
@@ -105,6 +107,13 @@ def _weights(
         for term in objective.terms
         if term.name not in wanted
     ]
+    bad = [name for name in norms if not math.isfinite(norms[name])] if wanted else []
+    if bad:
+        raise TrainingError(
+            f"a weight that is `auto` is found by gradients, but that of `{bad[0]}` is "
+            f"{norms[bad[0]]:.4g} on the first batches: give every weight as a number, and see "
+            "what of it is too large"
+        )
     goal = max(given, default=0.0) or 1.0
     return {name: goal / norms[name] if norms[name] > 0 else 1.0 for name in wanted}
 
@@ -120,7 +129,13 @@ def _look(
     with capture(inner(student), objective.spots) as captured:
         answers = student(batch.inputs)
     features = captured.found()
-    means = objective.means(answers, told, batch, epoch=0.0, epochs=epochs, features=features)
+    try:
+        means = objective.means(answers, told, batch, epoch=0.0, epochs=epochs, features=features)
+    except ValueError as error:  # a loss without an adapter, on layers of two shapes
+        pairs = [f"{p.student} and {p.teacher}" for t in objective.terms for p in t.pairs]
+        if not pairs:
+            raise
+        raise ModelError(f"{error} (the layers compared are {', '.join(pairs)})") from error
     own = [p for p in student.parameters() if p.requires_grad]
     adapters = [p for p in objective.parameters() if p.requires_grad]
     found = {}
@@ -139,13 +154,18 @@ def _norm(mean: Tensor, parameters: list[nn.Parameter]) -> float:
     return math.sqrt(sum(float(g.double().square().sum()) for g in grads if g is not None))
 
 
-def _refuse(term: Term, values: list[float], norms: list[float], batch: Batch) -> None:
+def _refuse_alone(objective: Objective, batch: Batch) -> None:
+    """Say no to a batch without anything to relate, before a student's batch norm does."""
+    for term in objective.terms:
+        if term.related and len(batch) < 2:
+            raise ModelError(
+                f"`{term.name}` compares the rows of a batch with one another, so it needs "
+                f"`batch_size >= 2`, but got batches of {len(batch)}"
+            )
+
+
+def _refuse(term: Term, values: list[float], norms: list[float]) -> None:
     """Say no to what would teach nothing, before hours are spent on it."""
-    if term.related and len(batch) < 2:
-        raise ModelError(
-            f"`{term.name}` compares the rows of a batch with one another, so it needs "
-            f"`batch_size >= 2`, but got batches of {len(batch)}"
-        )
     # At equality there is nothing to learn, and nothing wrong; later batches may differ.
     if values and values[0] != 0 and norms[0] == 0:
         what = ", ".join(pair.student for pair in term.pairs) or term.reads
@@ -162,13 +182,18 @@ def _as_it_was(student: nn.Module, objective: Objective) -> Iterator[None]:
     parts = (student, objective)
     modes = [{m: m.training for m in part.modules()} for part in parts]
     states = [{k: v.detach().clone() for k, v in p.state_dict().items()} for p in parts]
+    # Some buffers are in no state dict.
+    buffers = [{k: v.detach().clone() for k, v in p.named_buffers()} for p in parts]
     with torch.random.fork_rng():
         for part in parts:
             part.train()
         try:
             yield
         finally:
-            for part, mode, state in zip(parts, modes, states, strict=True):
+            for part, mode, state, kept in zip(parts, modes, states, buffers, strict=True):
                 part.load_state_dict(state)
+                for name, buffer in part.named_buffers():
+                    if name in kept:
+                        buffer.copy_(kept[name])
                 for module, training in mode.items():
                     module.training = training

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.errors import ExportError
+from understudy.export.operators import operators_once
 from understudy.folders import write_atomic
 
 INPUT, OUTPUT, BATCH = "rows", "output", "batch"
@@ -187,7 +188,7 @@ def _check_answer(module: nn.Module, rows: Tensor, *, name: str) -> None:
 
 
 def _translate(module: nn.Module, rows: Tensor, *, opset: int | None) -> onnx.ModelProto:
-    with _quiet():
+    with _quiet(), operators_once():
         # Non-strict only: the exporter's own second try with the strict tracer would double the
         # waiting time, and hide the first and clearer message.
         program = torch.export.export(

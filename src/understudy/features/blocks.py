@@ -1,7 +1,7 @@
 """Finding the repeated blocks of two models, and pairing them, when nobody has named layers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -15,22 +15,24 @@ def blocks(network: nn.Module) -> tuple[str, ...]:
     """The paths of a model's repeated blocks, first to last.
 
     Blocks are sibling modules of one class that have weights: the stages of a residual network,
-    the layers of a transformer. Of several such families the outermost counts, and of those the
-    one with the most weights. A model without any has its children for blocks, all but the last,
-    which gives the answer.
+    the layers of a transformer. Of several such families those of modules made of others come
+    before those of single layers, then the outermost counts, then the one with the most weights. A
+    model without any has its children for blocks, all but the last, which gives the answer.
 
     Raises:
         ModelError: there is neither.
     """
-    best: tuple[tuple[int, int], tuple[str, ...]] | None = None
+    best: tuple[tuple[bool, int, int], tuple[str, ...]] | None = None
+    answer = _answer(network)
     for path, parent in network.named_modules():
-        for family in _families(parent):
+        for family in _families(parent, answer):
             names = tuple(f"{path}.{name}" if path else name for name in family)
-            weights = sum(_weights(parent.get_submodule(name)) for name in family)
-            rank = (-path.count(".") - bool(path), weights)
+            members = [parent.get_submodule(name) for name in family]
             # A container that holds nothing but the family is as far out as what it stands in.
-            if len(list(parent.children())) == len(family) and path:
-                rank = (rank[0] + 1, weights)
+            alone = bool(path) and len(list(parent.children())) == len(family)
+            depth = path.count(".") + bool(path) - alone
+            made_of_others = any(True for _ in members[0].children())
+            rank = (made_of_others, -depth, sum(_weights(member) for member in members))
             if best is None or rank > best[0]:
                 best = rank, names
     if best is not None:
@@ -96,14 +98,32 @@ def _picked(names: Sequence[str], count: int, how: How) -> list[str]:
     return [names[(i + 1) * len(names) // count - 1] for i in range(count)]
 
 
-def _families(parent: nn.Module) -> list[list[str]]:
+def _families(parent: nn.Module, answer: nn.Module | None) -> list[list[str]]:
     """Children with weights, by class, where there are several of one."""
-    found: dict[type, list[str]] = {}
+    found: dict[Any, list[str]] = {}
     for name, child in parent.named_children():
         # A list does not run, so nothing can be read there; its items can.
-        if _weights(child) and not isinstance(child, (nn.ModuleList, nn.ModuleDict)):
-            found.setdefault(type(child), []).append(name)
+        if not _weights(child) or isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+            continue
+        single = not any(True for _ in child.children())
+        # Everything may be a layer or a sequence of them: the one that answers is no block.
+        if (single or type(child) is nn.Sequential) and any(m is answer for m in child.modules()):
+            continue
+        found.setdefault(_class(child), []).append(name)
     return [names for names in found.values() if len(names) > 1]
+
+
+def _class(child: nn.Module) -> Any:
+    """What a module is: sequences are alike where they are made of the same classes."""
+    if type(child) is not nn.Sequential:
+        return type(child)
+    return nn.Sequential, frozenset(type(m) for m in child.children() if _weights(m))
+
+
+def _answer(network: nn.Module) -> nn.Module | None:
+    """The last layer with weights."""
+    layers = [m for m in network.modules() if _weights(m) and not any(True for _ in m.children())]
+    return layers[-1] if layers else None
 
 
 def _weights(module: nn.Module) -> int:

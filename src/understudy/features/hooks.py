@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from understudy.errors import ModelError
 
-_FORM = re.compile(r"^(?P<path>[\w.]*)(?::(?P<side>input|output)(?:\[(?P<item>\d+)\])?)?$")
+# Names of modules may hold anything but a dot: keys of a `ModuleDict` do.
+_FORM = re.compile(r"^(?P<path>[^:\[\]]*)(?::(?P<side>input|output)(?:\[(?P<item>\d+)\])?)?$")
 # Where the tensor lies in an output that is a mapping or an object, best first.
 _NAMES = ("last_hidden_state", "hidden_states", "logits")
 
@@ -158,8 +159,10 @@ def _after(captured: Captured, text: str, item: int | None) -> Any:
 
 def _tensor(value: Any, spot: str, item: int | None) -> Tensor:
     if item is not None and isinstance(value, (tuple, list)):
-        value = value[item] if item < len(value) else None
-    if isinstance(value, Tensor):
+        found = value[item] if item < len(value) else None
+        if isinstance(found, Tensor):
+            return found
+    if isinstance(value, Tensor) and item is None:
         return value
     if isinstance(value, (tuple, list)):
         items = list(value)
@@ -167,13 +170,18 @@ def _tensor(value: Any, spot: str, item: int | None) -> Tensor:
         items = [value[n] for n in _NAMES if n in value] + list(value.values())
     else:
         items = [getattr(value, n, None) for n in _NAMES]
-    found = [v for v in items if isinstance(v, Tensor)]
-    if not found or item is not None:
-        raise ModelError(
-            f"`{spot}` must be a tensor, or hold one, but it is {_told(value)}: name an item, "
-            "such as `path:output[1]`, or another module"
+    tensors = [v for v in items if isinstance(v, Tensor)]
+    if not tensors or item is not None:
+        law = "a tuple with a tensor there" if item is not None else "a tensor, or hold one"
+        remedy = (
+            "leave the item out"
+            if isinstance(value, Tensor)
+            else "name an item that is a tensor, such as `path:output[1]`"
         )
-    return found[0]
+        raise ModelError(
+            f"`{spot}` must be {law}, but it is {_told(value)}: {remedy}, or name another module"
+        )
+    return tensors[0]
 
 
 def _told(value: Any) -> str:

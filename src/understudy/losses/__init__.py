@@ -32,6 +32,7 @@ from understudy.losses.divergences import JensenShannon, ReverseKL, jensen_shann
 from understudy.losses.factors import FactorTransfer, Paraphraser, factor_transfer, paraphraser
 from understudy.losses.flow import FSP, SimilarityPreserving, fsp, similarity_preserving
 from understudy.losses.free import TeacherFree, teacher_free
+from understudy.losses.heads import binary_soft_target_kl, hard_labels
 from understudy.losses.hidden import PKD, TinyBERTHidden, pkd, tinybert_hidden
 from understudy.losses.hints import MGD, Hint, SimKD, hint, mgd, simkd
 from understudy.losses.logits import (
@@ -102,6 +103,7 @@ __all__ = [
     "TinyBERTHidden",
     "activation_boundary",
     "attention_transfer",
+    "binary_soft_target_kl",
     "channel_wise",
     "cka",
     "correlation_congruence",
@@ -112,6 +114,7 @@ __all__ = [
     "factor_transfer",
     "fsp",
     "hard_label",
+    "hard_labels",
     "hard_value",
     "hint",
     "jensen_shannon",

@@ -54,7 +54,7 @@ class Objective(nn.Module):
             raise ModelError("an objective needs at least one term, but got none")
         self.terms = tuple(terms)
         self.losses = nn.ModuleList(term.loss for term in terms)
-        self.adapters = nn.ModuleDict({t.name: t.adapter for t in terms if t.adapter is not None})
+        self.adapters = nn.ModuleDict({t.key: t.adapter for t in terms if t.adapter is not None})
         self._weights = {t.name: t.weight for t in terms}
         self._task = task
         for term in terms:

@@ -65,6 +65,11 @@ class Term:
     teaches: bool = True
 
     @property
+    def key(self) -> str:
+        """Its name as a part of a module's: without the dots, which would be levels."""
+        return self.name.replace(".", "_")
+
+    @property
     def plain(self) -> bool:
         """Whether the control trains with it."""
         return self.labels if self.control is None else self.control

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from understudy import losses
 from understudy.errors import ModelError
 from understudy.folders import read_json, write_json
 from understudy.models.weights import read_weights, save_weights
@@ -15,7 +16,7 @@ ADAPTERS, KINDS = "adapters.safetensors", "adapters.json"
 
 def keep(objective: Objective, folder: Path) -> None:
     """Write what the terms of a finished phase have learned."""
-    kinds = {t.name: t.adapter_kind for t in objective.terms if t.name in objective.adapters}
+    kinds = {t.key: t.adapter_kind for t in objective.terms if t.adapter is not None}
     if any(objective.adapters.state_dict()):
         save_weights(objective.adapters, folder / ADAPTERS)
         write_json(folder / KINDS, kinds)
@@ -37,20 +38,29 @@ def carry(objective: Objective, earlier: Sequence[Path]) -> None:
         follows = getattr(term.adapter, "follows", term.adapter_kind)
         found = next((f for f in reversed(earlier) if _has(f, follows)), None)
         if found is not None:
-            _take_over(term.adapter, found, follows)
+            _take_over(term.adapter, found, follows, term.name)
         elif follows != term.adapter_kind:
             raise ModelError(
-                f"`{term.name}` stands on a `{follows}` that has learned in a phase before, but "
-                f"there is none: add a phase with `kind: {follows}`, see its page"
+                f"`{term.name}` stands on an adapter `{follows}` that has learned in a phase "
+                f"before, but there is none: add a phase with `kind: {_teaching(follows)}` on the "
+                "same layers"
             )
+
+
+def _teaching(kind: str) -> str:
+    """The losses that such an adapter learns with."""
+    return " or ".join(name for name, row in losses.CATALOGUE.items() if row.adapter == kind)
 
 
 def _has(folder: Path, kind: str) -> bool:
     return (folder / KINDS).is_file() and kind in read_json(folder / KINDS).values()
 
 
-def _take_over(adapter: nn.Module, folder: Path, kind: str) -> None:
-    name = next(n for n, k in read_json(folder / KINDS).items() if k == kind)
+def _take_over(adapter: nn.Module, folder: Path, kind: str, name: str) -> None:
+    kinds = read_json(folder / KINDS)
+    # Of several of one kind each goes on with its own.
+    if kinds.get(name) != kind:
+        name = next(n for n, k in kinds.items() if k == kind)
     state = {
         key.removeprefix(f"{name}."): value
         for key, value in read_weights(folder / ADAPTERS).items()

@@ -178,9 +178,7 @@ def layers_in(work: Work, keep: Mapping[str, Keep]) -> tuple[str, ...]:
     return tuple(sorted(set(keep) - {work.task.output}))
 
 
-def engine_for(
-    work: Work, way: Way, portions: Portions, layers: tuple[str, ...] = ()
-) -> Engine:
+def engine_for(work: Work, way: Way, portions: Portions, layers: tuple[str, ...] = ()) -> Engine:
     """Who asks the teacher: this process, or workers that load run and teacher for themselves."""
     options = work.recipe.labels
     if options.engine == "serial":

@@ -1,19 +1,22 @@
 """Terms for `distill`: from objects or mappings, with layers of somebody's own modules."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from understudy import build
 from understudy.build import Matched
 from understudy.contracts import Batch, Teacher
+from understudy.errors import Mistake, ModelError, RecipeError
 from understudy.models.deployable import Deployable
 from understudy.objective import Term
 from understudy.pipeline.own_loaders import Loader
-from understudy.recipe import Source, TermEntry, default_objective
+from understudy.recipe import LayerPair, Source, TermEntry, default_objective
 from understudy.tasks import AnyTask
 from understudy.teachers.predictor import PredictorTeacher
 from understudy.teachers.torch_module import TorchTeacher
@@ -41,14 +44,23 @@ class OwnTerms:
     known: Mapping[str, Any]
 
     def terms(self, seed: int) -> list[Term]:
-        """All terms in order, with adapters that begin from a seed."""
+        """All terms in order, with adapters that begin from a seed.
+
+        Raises:
+            ModelError: an adapter that cannot bridge two layers, or that has to learn something
+                before the student does.
+        """
         places = sorted(self.entries)
         entries = [self.entries[place] for place in places]
         matched = [self.matched[place] for place in places]
         plain = build.terms(entries, Source(), matched=matched)
         made = build.with_adapters(entries, plain, matched=matched, known=self.known, seed=seed)
-        whole = dict(self.given) | dict(zip(places, made, strict=True))
-        return [whole[place] for place in sorted(whole)]
+        for term in made:
+            _refuse_followers(term)
+        # What a term of the caller's learns is learned anew for every seed.
+        given = {place: _anew(term) for place, term in self.given.items()}
+        whole = given | dict(zip(places, made, strict=True))
+        return _numbered(whole[place] for place in sorted(whole))
 
 
 def own_terms(
@@ -64,7 +76,8 @@ def own_terms(
 
     Raises:
         RecipeError: a mapping that is no term.
-        ModelError: layers that are not there, or that have to be named.
+        ModelError: layers that are not there, that have to be named, or that the teacher does not
+            offer.
     """
     given: dict[int, Term] = {}
     entries: dict[int, TermEntry] = {}
@@ -72,7 +85,7 @@ def own_terms(
         if isinstance(item, Term):
             given[place] = item
             continue
-        entry = item if isinstance(item, TermEntry) else TermEntry.model_validate(dict(item))
+        entry = item if isinstance(item, TermEntry) else _entry(item, place)
         build.check_term(entry, task.name)
         entries[place] = entry
     asked = _teacher(teacher, task)
@@ -91,6 +104,8 @@ def own_terms(
 
         fresh = student()
         for place, entry in reading.items():
+            if module is None:
+                _refuse_answers(entry, asked.offers, task.output)
             matched[place] = build.match(
                 entry, student=fresh, teacher=module, rows=few.inputs, told=told
             )
@@ -107,6 +122,68 @@ def own_terms(
         matched=matched,
         known={"answers": task.width} | (_rows(train) if remember else {}),
     )
+
+
+def _entry(item: Mapping[str, Any], place: int) -> TermEntry:
+    data = dict(item)
+    try:
+        return TermEntry.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(_mistakes(error, data, place), "objective") from None
+
+
+def _mistakes(error: ValidationError, data: Any, place: int) -> Iterable[Mistake]:
+    for found in error.errors():
+        path: list[str | int] = ["objective", place]
+        here = data
+        for key in found["loc"]:
+            # Pydantic also names the form that a value was taken for.
+            if isinstance(here, Mapping) and key in here:
+                here = here[str(key)]
+                path.append(key)
+        law = f"{found['msg'][0].lower()}{found['msg'][1:]}, but got {found['input']!r}"
+        yield Mistake(path=tuple(path), law=law.replace("input should", "the value must"))
+
+
+def _anew(term: Term) -> Term:
+    adapter = None if term.adapter is None else copy.deepcopy(term.adapter)
+    loss = copy.deepcopy(term.loss) if term.loss.state_dict() else term.loss
+    return replace(term, loss=loss, adapter=adapter)
+
+
+def _numbered(terms: Iterable[Term]) -> list[Term]:
+    """Terms under names of their own: an objective knows each by its name."""
+    found: dict[str, Term] = {}
+    for term in terms:
+        name, number = term.name, 1
+        while name in found:
+            number += 1
+            name = f"{term.name.partition('#')[0]}#{number}"
+        found[name] = replace(term, name=name)
+    return list(found.values())
+
+
+def _refuse_followers(term: Term) -> None:
+    follows = getattr(term.adapter, "follows", term.adapter_kind)
+    if follows != term.adapter_kind:
+        raise ModelError(
+            f"`{term.name}` stands on an adapter `{follows}` that has learned in a phase before, "
+            "but `distill` has one phase: write a recipe with `phases`, and run it"
+        )
+
+
+def _refuse_answers(entry: TermEntry, offers: frozenset[str], answer: str) -> None:
+    """Say no to a teacher without the layers of a term."""
+    layers = entry.layers if isinstance(entry.layers, tuple) else (entry.layers,)
+    named = [pair.teacher for pair in layers if isinstance(pair, LayerPair)]
+    lacking = [name for name in named if name not in offers]
+    if lacking or (not named and offers <= {answer}):
+        what = ", ".join(lacking) or "layers"
+        raise ModelError(
+            f"`{entry.kind}` compares {what} inside the teacher, but this one offers "
+            f"{', '.join(sorted(offers))} only: give the teacher as a PyTorch module, or a label "
+            "store that holds these layers"
+        )
 
 
 def _teacher(teacher: Any, task: AnyTask) -> Teacher:

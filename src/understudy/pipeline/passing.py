@@ -58,9 +58,7 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def choose_way(
-    work: Work, rows: int, begun: Mapping[str, Any], layers: Sequence[str] = ()
-) -> Way:
+def choose_way(work: Work, rows: int, begun: Mapping[str, Any], layers: Sequence[str] = ()) -> Way:
     """The fastest way to ask for `rows` rows that answers as the model itself does.
 
     Args:

@@ -24,6 +24,9 @@ AUTO: Final = "auto"
 # the two lies what tells a backend that computes the same from one that does not.
 TOLERANCE: Final = 1e-3
 PIECES: Final = (16, 32, 64)
+ROUNDS: Final = 3
+# Of the pass in eager. A round of all pieces and backends takes about two seconds.
+SECONDS_A_ROUND: Final = 60.0
 # What is not faster by this much is not worth another last digit.
 _GAIN = 1.05
 # Three forms, a session, and the export's copies on the way to it.
@@ -37,7 +40,7 @@ def choose(
     batch: Batch,
     wanted: str = AUTO,
     tolerance: float | int = TOLERANCE,
-    rounds: int = 3,
+    rounds: int | None = None,
     rows: int | None = None,
 ) -> Chosen:
     """The fastest backend whose answers are the module's own.
@@ -52,7 +55,8 @@ def choose(
         wanted: `auto`, or the one to use.
         tolerance: how far an answer may be from eager's: in nats of log-probability for logits,
             else in standard deviations of the answers.
-        rounds: how often every backend is timed; medians count.
+        rounds: how often every backend is timed; medians count. None: 3 times, or as often as a
+            short pass is worth.
         rows: how many rows will be asked for in all, where that is known: a backend whose making
             would take longer than it can save is not tried.
 
@@ -66,7 +70,8 @@ def choose(
         )
     devices = [batch.inputs.device] if batch.inputs.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        trial = _Trial(module, output=output, batch=batch, tolerance=tolerance, rounds=rounds)
+        trial = _Trial(module, output=output, batch=batch, tolerance=tolerance)
+        trial.rounds = rounds or trial.worth(rows)
         trial.gather(
             list(BACKENDS) if wanted == AUTO else [wanted], rows if wanted == AUTO else None
         )
@@ -83,10 +88,10 @@ class _Trial:
         output: str,
         batch: Batch,
         tolerance: float | int,
-        rounds: int,
     ) -> None:
         rows = batch.inputs if batch.teacher_inputs is None else batch.teacher_inputs
-        self._output, self._batch, self._rounds = output, batch, rounds
+        self._output, self._batch = output, batch
+        self.rounds = ROUNDS
         self._tolerance = tolerance
         self._forms = Forms(module, rows)
         self._room = _room(module)
@@ -97,6 +102,13 @@ class _Trial:
         self._expected = eager(batch).tensor(output)
         self._ready = {"eager": eager}
         self._tried = {"eager": Tried(difference=0.0)}
+
+    def worth(self, rows: int | None) -> int:
+        """How often to time, so that choosing takes a small part of the pass itself."""
+        if rows is None:
+            return ROUNDS
+        seconds = self._seconds("eager") * rows / len(self._batch)
+        return max(1, min(ROUNDS, int(seconds / SECONDS_A_ROUND)))
 
     def gather(self, names: list[str], rows: int | None) -> None:
         """Make ready what can be had and can pay for itself."""
@@ -175,7 +187,7 @@ class _Trial:
 
     def _pace(self, teachers: Mapping[str, InPieces]) -> dict[str, float]:
         calls = {name: partial(teacher, self._batch) for name, teacher in teachers.items()}
-        seconds = interleaved(calls, device=self._forms.device, rounds=self._rounds)
+        seconds = interleaved(calls, device=self._forms.device, rounds=self.rounds)
         return {name: len(self._batch) / found for name, found in seconds.items()}
 
 

@@ -162,7 +162,7 @@ BACKENDS: Final[Mapping[str, Backend]] = MappingProxyType(
         "channels_last": Backend(title="channels-last", make=_channels_last, pays_from=15.0),
         "folded": Backend(title="folded batch norm", make=_folded, pays_from=15.0),
         "bf16": Backend(title="bfloat16", make=_bf16, pays_from=15.0),
-        "onnxruntime": Backend(title="ONNX Runtime", make=_session, pays_from=30.0),
+        "onnxruntime": Backend(title="ONNX Runtime", make=_session, pays_from=90.0),
         "compile": Backend(title="compiled", make=_compiled, padded=True, pays_from=120.0),
     }
 )
