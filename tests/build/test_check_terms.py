@@ -12,6 +12,7 @@ steps:
   - training: {epochs: 1}
     objective:
 """
+PHASES = HEAD.replace("    objective:\n", "    phases:\n")
 ONNX = HEAD.replace("{model: {kind: resnet, depth: 8}, training: {epochs: 1}}", "{onnx: t.onnx}")
 PREDICTOR = HEAD.replace(
     "{model: {kind: resnet, depth: 8}, training: {epochs: 1}}",
@@ -49,7 +50,21 @@ def test_every_method_is_accepted_as_it_is(mistakes):
 
     kinds = [kind for kind, row in CATALOGUE.items() if "classification" in row.tasks]
     assert len(kinds) > 37
-    assert not mistakes(*(f"{{kind: {kind}}}" for kind in kinds))
+    every = ", ".join(f"{{kind: {kind}}}" for kind in kinds)
+    phases = ["{objective: [{kind: paraphraser}]}", f"{{objective: [{every}]}}"]
+    assert not mistakes(*phases, head=PHASES)
+
+
+FACTORS, PARAPHRASER = "{kind: factor_transfer}", "{kind: paraphraser}"
+
+
+@pytest.mark.parametrize("phases", [
+    [FACTORS], [FACTORS, PARAPHRASER], [f"{PARAPHRASER}, {FACTORS}"],
+])  # fmt: skip
+def test_factors_need_a_paraphraser_in_a_phase_before(mistakes, phases):
+    (found,) = mistakes(*(f"{{objective: [{terms}]}}" for terms in phases), head=PHASES)
+    assert "`factor_transfer` stands on a `paraphraser`" in found
+    assert found.startswith(f"line {FIRST}: steps[0].phases[0].objective[")
 
 
 @pytest.mark.parametrize(("term", "told"), [
@@ -160,8 +175,7 @@ def test_what_compares_row_by_row_may_have_one(mistakes):
 
 
 def test_the_batch_size_of_the_phase_counts(mistakes):
-    head = HEAD.replace("    objective:\n", "    phases:\n")
     one = "{objective: [{kind: pkt}], training: {epochs: 1, batch_size: 1}}"
     other = "{objective: [{kind: pkt}]}"
-    (found,) = mistakes(one, other, head=head)
+    (found,) = mistakes(one, other, head=PHASES)
     assert "phases[0].objective[0]" in found

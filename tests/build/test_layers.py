@@ -164,7 +164,7 @@ def test_attention_in_one_layer_and_in_three_is_refused():
         for name in ("query", "key", "value"):
             setattr(attention, name, nn.Linear(8, 8))
         del attention.qkv
-    with pytest.raises(ModelError, match="queries, keys and values in one layer.*in three"):
+    with pytest.raises(ModelError, match=r"queries, keys and values in one layer.*in three"):
         match({"kind": "minilm"}, vit(2), apart)
 
 

@@ -1,4 +1,4 @@
-"""A look at every term before training: what it says, what it refuses, and that it leaves no trace."""
+"""A look at every term before training: what it says and refuses, and that it leaves no trace."""
 
 import math
 
@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from understudy.contracts import Batch, Knowledge
+from understudy.contracts import Knowledge
 from understudy.engine import BATCHES, Reading, probe
 from understudy.errors import ModelError, TrainingError
 from understudy.features.contrast import Contrast
+from understudy.features.form import Adapted
 from understudy.features.variance import Variance
 from understudy.losses import (
     CRD,
@@ -37,6 +38,13 @@ class Student(nn.Sequential):
     def forward(self, rows):
         self.seen += len(rows)
         return super().forward(rows)
+
+
+class Detached(nn.Module):
+    """A loss that teaches nothing."""
+
+    def forward(self, own, goal):
+        return LogitMSE()(own.detach(), goal)
 
 
 class Inside:
@@ -126,7 +134,7 @@ def test_only_the_first_batches_are_asked_for(problem, look):
 def test_a_line_says_value_gradient_weight_and_whether_it_was_found():
     reading = Reading(term="hint", value=0.5, gradient=2.0, weight=3.25, found=True)
     assert reading.line() == (
-        "hint: 0.5, gradient 2, weight 3.25 (found: the gradient of the others)"
+        "hint: 0.5, gradient 2, weight 3.25 (found: as strong as the strongest)"
     )
 
 
@@ -154,7 +162,7 @@ def test_auto_is_not_found_from_gradients_that_are_not_finite(look):
         def forward(self, own, goal):
             return (own - own.detach()).square().sum(1).sqrt() + goal[:, 0] * 0 + 1.0
 
-    with pytest.raises(TrainingError, match="`wild` is nan.*give every weight as a number"):
+    with pytest.raises(TrainingError, match=r"`wild` is nan.*give every weight as a number"):
         look(hard(), soft(name="wild", loss=Wild(), weight="auto"))
 
 
@@ -173,10 +181,6 @@ def test_a_term_without_any_gradient_is_refused_with_its_layer(student, look):
 
 
 def test_a_loss_that_detaches_is_refused(look):
-    class Detached(nn.Module):
-        def forward(self, own, goal):
-            return LogitMSE()(own.detach(), goal)
-
     with pytest.raises(ModelError, match="gradient is exactly 0"):
         look(hard(), soft(name="detached", loss=Detached()))
 
@@ -195,8 +199,6 @@ def test_a_term_that_only_prepares_an_adapter_is_measured_on_that(look):
             self.layer = nn.Linear(8, 8)
 
         def forward(self, student, teacher, batch):
-            from understudy.features.form import Adapted
-
             return Adapted(student=[self.layer(teacher[0])], teacher=teacher)
 
     found, _ = look(layered("prepares", adapter=Prepares(), teaches=False))
@@ -220,15 +222,6 @@ def test_layers_of_two_shapes_without_an_adapter_are_told_with_both(look, monkey
     pairs = (Pair(student="4", teacher="inside"),)
     with pytest.raises(ModelError, match=r"\(16, 3\) and teacher \(16, 8\).*4 and inside"):
         look(layered(pairs=pairs))
-
-
-def test_a_value_error_of_terms_without_layers_is_left_as_it_is(look):
-    class Broken(nn.Module):
-        def forward(self, own, goal):
-            raise ValueError("mine")
-
-    with pytest.raises(ValueError, match="^mine$"):
-        look(soft(loss=Broken()))
 
 
 # --- nothing is changed --------------------------------------------------------------------------
@@ -281,11 +274,7 @@ def test_random_numbers_are_left_as_they_were(look):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_everything_is_put_back_where_a_term_is_refused(problem, student, look):
-    class Detached(nn.Module):
-        def forward(self, own, goal):
-            return LogitMSE()(own.detach(), goal)
-
+def test_everything_is_put_back_where_a_term_is_refused(student, look):
     student.eval()
     before, state = snapshot(student)[0], torch.get_rng_state()
     with pytest.raises(ModelError):
@@ -309,11 +298,3 @@ def test_training_after_a_look_is_the_training_without_one(problem, same):
         students.append((net, objective))
     assert same(students[0][0], students[1][0])
     assert same(students[0][1], students[1][1])
-
-
-def test_a_batch_without_labels_is_looked_at_too(problem, look):
-    rows = problem.inputs[:8]
-    batch = Batch(inputs=rows, labels=torch.full((8,), -1), ids=torch.arange(8))
-    found, _ = look(hard(), soft(), loader=[batch])
-    assert found["hard_label"].value == 0
-    assert found["soft_target"].gradient > 0

@@ -74,9 +74,9 @@ def test_heads_are_found_around_the_attention_and_in_a_config():
 
 
 def test_unknown_names_and_unknown_heads_say_what_to_write():
-    with pytest.raises(ModelError, match="no attention with layers of a known name.*name the lay"):
+    with pytest.raises(ModelError, match=r"no attention with layers of a known name.*name the lay"):
         attention_layers(network(block(["alpha", "beta"], 4)), "blocks.1")
-    with pytest.raises(ModelError, match="does not say how many.*student_heads: N"):
+    with pytest.raises(ModelError, match=r"does not say how many.*student_heads: N"):
         attention_layers(network(block(["qkv"])), "blocks.1")
     with pytest.raises(ModelError, match="does not say how many"):
         attention_layers(network(block(["qkv"], 0)), "blocks.1")

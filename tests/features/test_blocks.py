@@ -137,7 +137,7 @@ def test_provenance_is_followed_where_there_is_one():
     came = {"s1": "t2", "s2": "t5"}
     assert pair([], [], how="provenance", provenance=came) == (("s1", "t2"), ("s2", "t5"))
     for nothing in (None, {}):
-        with pytest.raises(ModelError, match="not cut from its teacher.*pair `evenly`"):
+        with pytest.raises(ModelError, match=r"not cut from its teacher.*pair `evenly`"):
             pair(["s1"], ["t1"], how="provenance", provenance=nothing)
 
 

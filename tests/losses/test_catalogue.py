@@ -26,14 +26,45 @@ TABLES = {
     "relations": RELATIONS,
     "transformers": TRANSFORMERS,
 }
-METHODS = (
-    "soft_target logit_mse reverse_kl jensen_shannon skew_kl dkd dist nkd wsld ctkd multi_level "
-    "teacher_free standardize "
-    "hint attention_transfer nst fsp similarity_preserving factor_transfer activation_boundary "
-    "overhaul vid mgd channel_wise review simkd "
-    "rkd_distance rkd_angle pkt correlation_congruence crd cka "
-    "tinybert_hidden tinybert_attention minilm minilm_v2 pkd"
-).split()
+METHODS = [
+    "soft_target",
+    "logit_mse",
+    "reverse_kl",
+    "jensen_shannon",
+    "skew_kl",
+    "dkd",
+    "dist",
+    "nkd",
+    "wsld",
+    "ctkd",
+    "multi_level",
+    "teacher_free",
+    "standardize",
+    "hint",
+    "attention_transfer",
+    "nst",
+    "fsp",
+    "similarity_preserving",
+    "factor_transfer",
+    "activation_boundary",
+    "overhaul",
+    "vid",
+    "mgd",
+    "channel_wise",
+    "review",
+    "simkd",
+    "rkd_distance",
+    "rkd_angle",
+    "pkt",
+    "correlation_congruence",
+    "crd",
+    "cka",
+    "tinybert_hidden",
+    "tinybert_attention",
+    "minilm",
+    "minilm_v2",
+    "pkd",
+]
 # Labels, the plain teacher of regression, and what another method stands on.
 OTHERS = ["hard_label", "hard_value", "soft_value", "paraphraser"]
 

@@ -66,9 +66,8 @@ def test_an_adapter_goes_on_with_what_one_of_its_kind_has_learned(kept):
 
 def test_the_latest_phase_counts(kept):
     first, second, third = hint(), hint(), hint()
-    folders = [kept(first), kept(second), kept(Term(name="soft_target", loss=SoftTargetKL(),
-                                                    reads="logits", needs=("logits",)))]  # fmt: skip
-    carry(joined(third), folders)
+    plain = Term(name="soft_target", loss=SoftTargetKL(), reads="logits", needs=("logits",))
+    carry(joined(third), [kept(first), kept(second), kept(plain)])
     assert equal(second.adapter, third.adapter)
 
 

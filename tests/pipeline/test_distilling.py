@@ -9,9 +9,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import understudy
-from understudy.engine import BATCHES
 from understudy.contracts import Batch
 from understudy.deployed import Deployed
+from understudy.engine import BATCHES
 from understudy.errors import DataError, ModelError, RecipeError
 from understudy.pipeline.own_loaders import to_batch
 from understudy.recipe import Optimizer, Training

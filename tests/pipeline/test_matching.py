@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from pipeline.lessons import HARD, Lines, begun, learned, recipe_of, work_of
 
+from pipeline.lessons import HARD, Lines, begun, learned, recipe_of, work_of
 from understudy.errors import ModelError, RecipeError
 from understudy.pipeline.distil import distil, layers
 
@@ -58,7 +58,7 @@ def test_only_the_layers_that_are_compared_are_stored(place):
 def test_a_path_that_is_not_there_stops_before_labels_and_training(side, place):
     wrong = {"kind": "hint", "layers": {**HINT["layers"], side: "stage.1"}}
     work, loaded = begun(recipe_of(HARD, wrong), place())
-    with pytest.raises(ModelError, match="no module `stage.1`; near are stages.1"):
+    with pytest.raises(ModelError, match=r"no module `stage.1`; near are stages.1"):
         distil(work, loaded)
     assert not (work.folder / "labels").exists()
     assert not (work.folder / ".work" / "distil").exists()
@@ -82,7 +82,7 @@ def test_a_teacher_that_offers_its_answer_only_is_refused_before_anything_runs(k
         "predictor": {"predictor": own},
         "ensemble": {"ensemble": [{"predictor": own}, {"predictor": own}]},
     }[kind]
-    with pytest.raises(RecipeError, match="`hint` compares layers inside the teacher.*`model`"):
+    with pytest.raises(RecipeError, match=r"`hint` compares layers inside the teacher.*`model`"):
         work_of(recipe_of(HARD, HINT, teacher=teacher), tmp_path)
     assert not (tmp_path / "run").exists()
 

@@ -268,5 +268,5 @@ def test_what_cannot_be_compared_is_refused_before_training(teacher, loader, ter
 
 def test_relations_in_batches_of_one_are_refused(teacher, rows):
     loader = DataLoader(TensorDataset(*rows), batch_size=1)
-    with pytest.raises(ModelError, match="`pkt`.*`batch_size >= 2`, but got batches of 1"):
+    with pytest.raises(ModelError, match=r"`pkt`.*`batch_size >= 2`, but got batches of 1"):
         distilled(teacher, loader, [HARD, {"kind": "pkt", "layers": LAYERS}])

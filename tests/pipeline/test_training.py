@@ -4,15 +4,17 @@ import json
 
 import pytest
 import torch
-from pipeline.lessons import HARD, STEPS, Lines, StoppedError, begun, learned, recipe_of
 from safetensors.torch import load_file
 
-from understudy.errors import ModelError, StoreError
+from pipeline.lessons import HARD, STEPS, Lines, StoppedError, begun, learned, recipe_of
+from understudy.errors import ModelError, RecipeError, StoreError
+from understudy.export.onnx import export_onnx
 from understudy.pipeline.deploy import export
-from understudy.pipeline.distil import distil, trained_module
+from understudy.pipeline.distil import distil, fresh_student, trained_module
 
 LAST = {"student": "stages.2", "teacher": "stages.2"}
 HINT = {"kind": "hint", "weight": 1.0, "layers": LAST}
+VID = {"kind": "vid", "layers": LAST}
 SOFT = {"kind": "soft_target", "temperature": 2}
 CONTRAST = {"kind": "contrast", "negatives": 16, "width": 8}
 PHASES = [
@@ -22,7 +24,7 @@ PHASES = [
 LEARNING = {
     "crd": recipe_of(HARD, {"kind": "crd", "weight": 0.8, "layers": LAST, "adapter": CONTRAST}),
     "ctkd": recipe_of(HARD, {"kind": "ctkd", "adapter": {"kind": "temperature", "epochs": 2}}),
-    "vid": recipe_of(HARD, {"kind": "vid", "layers": LAST}),
+    "vid": recipe_of(HARD, VID),
     "mgd": recipe_of(HARD, {"kind": "mgd", "weight": 0.1, "layers": LAST}),
     "factor_transfer": recipe_of(phases=PHASES),
 }
@@ -110,15 +112,14 @@ def test_adapters_do_learn(place):
 def test_the_exported_file_holds_no_adapter(place):
     """Of a student with a method that learns much it is as large as of one that learns nothing."""
     onnx = pytest.importorskip("onnx")
-    sizes = {}
-    for name, term in (("plain", SOFT), ("vid", {"kind": "vid", "layers": LAST})):
-        work, loaded = begun(recipe_of(HARD, term, export={"int8": False}), place(name))
-        arms, _ = distil(work, loaded)
-        export(work, arms, loaded)
-        graph = onnx.load(work.folder / "export" / "student.onnx").graph
-        sizes[name] = sorted(tuple(i.dims) for i in graph.initializer)
-    assert sizes["plain"]
-    assert sizes["plain"] == sizes["vid"]
+    work, loaded = begun(recipe_of(HARD, VID, export={"int8": False}), place())
+    arms, _ = distil(work, loaded)
+    export(work, arms, loaded)
+    plain = fresh_student(work, 0).module.eval()
+    export_onnx(plain, work.material.inputs[:4], work.folder / "plain.onnx", metadata={})
+    files = work.folder / "plain.onnx", work.folder / "export" / "student.onnx"
+    one, other = (sorted(tuple(i.dims) for i in onnx.load(f).graph.initializer) for f in files)
+    assert one == other != []
 
 
 # --- phases --------------------------------------------------------------------------------------
@@ -149,9 +150,8 @@ def test_a_phase_that_only_prepares_an_adapter_leaves_the_students_weights(place
 
 
 def test_factors_without_a_paraphraser_are_refused_before_training(place):
-    progress = Lines("student, seed 0", 1)
-    with pytest.raises(ModelError, match="add a phase with `kind: paraphraser`"):
-        learned(recipe_of(PHASES[1]["objective"][1]), place(), progress)
+    with pytest.raises(RecipeError, match="add a phase with `kind: paraphraser`"):
+        learned(recipe_of(PHASES[1]["objective"][1]), place())
 
 
 # --- a look at every term ------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def test_a_term_that_moves_nothing_is_refused_before_training(place):
     """The student's stem reads nothing that learns: its input are the rows themselves."""
     term = {"kind": "similarity_preserving", "layers": {"student": "stem:input",
                                                         "teacher": "stages.2"}}  # fmt: skip
-    with pytest.raises(ModelError, match="its gradient is exactly 0.*stem:input"):
+    with pytest.raises(ModelError, match=r"its gradient is exactly 0.*stem:input"):
         learned(recipe_of(HARD, term), place(), Lines("student, seed 0", 1))
 
 
@@ -224,7 +224,7 @@ def test_shapes_that_a_method_without_an_adapter_cannot_compare_are_told_with_bo
     import jaxtyping
 
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    with pytest.raises(ModelError, match=r"\(32, 8, 2, 2\) and teacher \(32, 16, 2, 2\).*adapter"):
+    with pytest.raises(ModelError, match=r"\(2, 8, 2, 2\) and teacher \(2, 16, 2, 2\).*adapter"):
         learned(recipe_of({"kind": "simkd", "layers": LAST}), place())
 
 
@@ -295,5 +295,5 @@ def test_a_shared_store_without_these_layers_is_refused(place):
     shared = {"labels": {"store": "shared"}}
     learned({**recipe_of(HARD, SOFT), **shared}, folder)
     work, loaded = begun({**recipe_of(HARD, HINT), **shared}, folder, Lines("student, seed 0", 1))
-    with pytest.raises(StoreError, match="stages.2: the store has none"):
+    with pytest.raises(StoreError, match=r"stages.2: the store has none"):
         distil(work, loaded)

@@ -11,7 +11,12 @@ import lightning.pytorch as lightning
 from understudy import data, models
 from understudy.build.arguments import wrong_arguments
 from understudy.build.check_labels import labels_mistakes, made
-from understudy.build.check_terms import batch_mistakes, objective_mistakes, teacher_mistakes
+from understudy.build.check_terms import (
+    batch_mistakes,
+    objective_mistakes,
+    order_mistakes,
+    teacher_mistakes,
+)
 from understudy.build.parts import PATHS, named_files, unknown_kind, with_paths
 from understudy.build.targets import TargetError, resolve
 from understudy.data.views import CATALOGUE as VIEWS
@@ -46,8 +51,10 @@ def check(recipe: Recipe, place: Source) -> None:
     """
     found = [*_data(recipe, place), *_teacher(recipe, place)]
     found += _entry(recipe.student.model, ("student", "model"), models.CATALOGUE, place, FACTS)
-    for where, phase in _phases(recipe):
+    phases = list(_phases(recipe))
+    for where, phase in phases:
         found += _objective(phase, (*where, "objective"), recipe, place)
+    found += order_mistakes([(phase.objective, (*where, "objective")) for where, phase in phases])
     found += labels_mistakes(recipe)
     for where, training in _trainings(recipe):
         found += _training(training, where)

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -186,6 +186,22 @@ def teacher_mistakes(
                 "only: give the teacher as a PyTorch `model`, or use a term on logits"
             )
             yield Mistake(path=(*where, number, "kind"), law=law)
+
+
+def order_mistakes(
+    phases: Sequence[tuple[tuple[TermEntry, ...], Place]],
+) -> Iterator[Mistake]:
+    """Terms that stand on what another one learns, where no phase before has that one."""
+    before: set[str] = set()
+    for entries, where in phases:
+        for number, entry in enumerate(entries):
+            if entry.kind == "factor_transfer" and "paraphraser" not in before:
+                law = (
+                    "`factor_transfer` stands on a `paraphraser` that has learned in a phase before"
+                    ", but there is none: add a phase with `kind: paraphraser`, see its page"
+                )
+                yield Mistake(path=(*where, number, "kind"), law=law)
+        before |= {entry.kind for entry in entries}
 
 
 def batch_mistakes(phase: Phase, where: Place) -> Iterator[Mistake]:

@@ -42,7 +42,7 @@ class Reading:
 
     def line(self) -> str:
         """For the log."""
-        how = " (found: the gradient of the others)" if self.found else ""
+        how = " (found: as strong as the strongest)" if self.found else ""
         return (
             f"{self.term}: {self.value:.4g}, gradient {self.gradient:.3g}, "
             f"weight {self.weight:.4g}{how}"

@@ -10,8 +10,11 @@ from torch import Tensor
 
 from understudy import build
 from understudy.build import Matched
-from understudy.contracts import Student
+from understudy.contracts import Batch, Student
 from understudy.errors import ModelError
+from understudy.features.hooks import capture
+from understudy.models.deployable import inner
+from understudy.objective import Objective
 from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
 from understudy.recipe import Phase
@@ -57,7 +60,7 @@ def _match(work: Work, loaded: Loaded, student: Student, folder: Path) -> dict[s
 
 
 def _phase(work: Work, loaded: Loaded, student: Student, phase: Phase) -> list[Any]:
-    found: list[Any] = []
+    found: list[Matched | None] = []
     for entry in phase.objective:
         if not build.reads_layers(entry):
             found.append(None)
@@ -77,8 +80,40 @@ def _phase(work: Work, loaded: Loaded, student: Student, phase: Phase) -> list[A
             provenance=student.provenance,
         )
         work.progress.say(f"{entry.kind}: {matched.line()}")
-        found.append(matched.to_data())
-    return found
+        found.append(matched)
+    _try(work, loaded, student, phase, found)
+    return [None if matched is None else matched.to_data() for matched in found]
+
+
+def _try(
+    work: Work, loaded: Loaded, student: Student, phase: Phase, found: Sequence[Matched | None]
+) -> None:
+    """Compare a few rows: what does not fit is found before the teacher is asked for all of them.
+
+    Raises:
+        ModelError: an adapter that cannot bridge two layers, or a loss that refuses them.
+    """
+    material = work.material
+    positions = torch.from_numpy(material.splits.train)
+    known: dict[str, Any] = {"ids": material.ids[positions], "answers": material.task.width}
+    plain = build.terms(phase.objective, work.place, matched=found)
+    terms = build.with_adapters(phase.objective, plain, matched=found, known=known, seed=0)
+    inside = {pair.teacher for term in terms for pair in term.pairs}
+    teacher = loaded.reading(loaded.offers | inside)
+    objective = Objective(terms, task=material.task, offers=teacher.offers).eval()
+    few = positions[:ROWS]
+    batch = Batch(inputs=material.inputs[few], labels=material.labels[few], ids=material.ids[few])
+    told = teacher(batch)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for term in objective.terms:
+            spots = [pair.student for pair in term.pairs]
+            try:
+                with capture(inner(student.module), spots) as captured:
+                    answers = student.module.eval()(batch.inputs)
+                alone = Objective([term], task=material.task, offers=teacher.offers)
+                alone.means(answers, told, batch, epoch=0.0, epochs=1, features=captured.found())
+            except (ValueError, RuntimeError) as error:
+                raise ModelError(f"`{term.name}` cannot compare these layers: {error}") from error
 
 
 def _told(loaded: Loaded, rows: Tensor, spots: Sequence[str]) -> Mapping[str, Tensor]:
