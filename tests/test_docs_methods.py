@@ -218,6 +218,7 @@ def test_the_look_is_printed_as_it_is_shown():
             gradient=float(gradient),
             weight=float(weight),
             found=found is not None,
+            like=found[len(" (found: as strong as ") : -1] if found else "",
         )
         assert readings[term].line() == line
     entries = example()
@@ -229,6 +230,7 @@ def test_the_look_is_printed_as_it_is_shown():
     pulls = {k: r.weight * r.gradient for k, r in readings.items()}
     given = max(pull for k, pull in pulls.items() if not readings[k].found)
     assert pulls["hint"] == pytest.approx(given, rel=0.002)
+    assert pulls[readings["hint"].like] == given
 
 
 def test_what_a_dry_run_refuses_says_what_is_shown():

@@ -44,3 +44,16 @@ def test_bad_rows_cannot_be_left_out_where_nothing_is_stored(tmp_path, views, mo
 ])  # fmt: skip
 def test_where_they_can_or_need_not_nothing_is_said(tmp_path, views, more, on_bad_rows):
     assert mistakes(tmp_path, views, more, on_bad_rows) == []
+
+
+@pytest.mark.parametrize("kind", ["hint", "pkt"])
+def test_layers_are_stored_whole_beside_answers_that_are_listed(tmp_path, kind):
+    text = """\
+teacher: {model: {kind: resnet, depth: 8}, training: {epochs: 1}}
+student: {model: {kind: resnet, depth: 8}}
+labels: {codec: {kind: top_k, k: 3}}
+steps: [{objective: [{kind: soft_target}, {kind: %s}]}]
+"""
+    build.checked(tmp_path / "recipe.yaml", text=text % kind)
+    with pytest.raises(RecipeError, match="`logit_mse` cannot read labels of codec `top_k`"):
+        build.checked(tmp_path / "recipe.yaml", text=text % "logit_mse")

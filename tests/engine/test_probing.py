@@ -1,6 +1,7 @@
 """A look at every term before training: what it says and refuses, and that it leaves no trace."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from understudy.losses import (
     SoftTargetKL,
 )
 from understudy.objective import Objective, Pair, Term
+from understudy.recipe import Schedule
 
 PAIR = (Pair(student="0", teacher="inside"),)
 
@@ -132,10 +134,12 @@ def test_only_the_first_batches_are_asked_for(problem, look):
 
 
 def test_a_line_says_value_gradient_weight_and_whether_it_was_found():
-    reading = Reading(term="hint", value=0.5, gradient=2.0, weight=3.25, found=True)
-    assert reading.line() == (
-        "hint: 0.5, gradient 2, weight 3.25 (found: as strong as the strongest)"
-    )
+    alone = Reading(term="hint", value=0.5, gradient=2.0, weight=3.25, found=True)
+    assert alone.line() == "hint: 0.5, gradient 2, weight 3.25 (found: its gradient brought to 1)"
+    beside = replace(alone, like="soft")
+    assert beside.line() == "hint: 0.5, gradient 2, weight 3.25 (found: as strong as soft)"
+    given = replace(alone, found=False)
+    assert given.line() == "hint: 0.5, gradient 2, weight 3.25"
 
 
 # --- weights that are found ----------------------------------------------------------------------
@@ -298,3 +302,59 @@ def test_training_after_a_look_is_the_training_without_one(problem, same):
         students.append((net, objective))
     assert same(students[0][0], students[1][0])
     assert same(students[0][1], students[1][1])
+
+
+def test_the_same_weights_are_found_again_whatever_was_drawn_before(look):
+    found = []
+    for drawn in (0, 7):
+        torch.rand(drawn)
+        net = Student()
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.fill_(0.1)
+        readings, _ = look(hard(), soft(weight="auto"), student=net)
+        found.append(readings["soft_target"].weight)
+    assert found[0] == found[1]
+
+
+def test_a_schedule_that_starts_at_zero_counts_with_the_mean_of_its_ends(look):
+    readings, _ = look(hard(weight=Schedule(start=0.0, end=2.0)), soft(weight="auto"))
+    own, found = readings["hard_label"], readings["soft_target"]
+    assert own.weight == 0
+    assert found.like == "hard_label"
+    assert found.weight * found.gradient == pytest.approx(own.gradient)
+
+
+def test_batches_without_a_labelled_row_do_not_count_for_the_labels(problem, look):
+    batches = [batch for batch, _ in zip(problem.loader(), range(BATCHES), strict=False)]
+    none = [replace(batch, labels=torch.full_like(batch.labels, -1)) for batch in batches[1:]]
+    alone, _ = look(hard(), loader=batches[:1])
+    mostly, _ = look(hard(), loader=[*none, batches[0]])
+    assert mostly["hard_label"].value > 0
+    assert mostly["hard_label"].gradient == pytest.approx(alone["hard_label"].gradient, rel=0.5)
+
+
+class Recomputing(nn.Module):
+    """A student that keeps no activations and computes them again on the way back."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(6, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, rows):
+        wanted = rows.clone().requires_grad_()
+        return self.head(torch.utils.checkpoint.checkpoint(self.body, wanted, use_reentrant=True))
+
+
+def test_a_student_that_computes_its_activations_again_can_be_looked_at(look):
+    net = Recomputing()
+    readings, _ = look(hard(), soft(weight="auto"), student=net)
+    assert readings["hard_label"].gradient > 0
+    assert readings["soft_target"].weight > 0
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_two_terms_of_one_name_are_refused(look):
+    with pytest.raises(ModelError, match="a name of its own, but hard_label"):
+        look(hard(), hard(weight=0.5))

@@ -144,3 +144,9 @@ def test_provenance_is_followed_where_there_is_one():
 def test_nothing_cannot_be_paired():
     with pytest.raises(ModelError, match="no blocks to pair"):
         pair([], ["t1"])
+
+
+def test_where_an_activation_writes_over_a_layer_it_is_read_instead():
+    layers = [nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3), nn.ReLU()]
+    net = holding(features=nn.Sequential(*layers), head=nn.Linear(4, 2))
+    assert blocks(net) == ("features.1", "features.2")

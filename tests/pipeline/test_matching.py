@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.lessons import HARD, Lines, begun, learned, recipe_of, work_of
 from understudy.errors import ModelError, RecipeError
-from understudy.pipeline.distil import distil, layers
+from understudy.pipeline.distil import begin, distil, layers
+from understudy.pipeline.prepare import prepare
 
 HINT = {"kind": "hint", "layers": {"student": "stages.1", "teacher": "stages.1"}}
 AUTO = {"kind": "attention_transfer", "layers": "auto"}
@@ -62,6 +63,16 @@ def test_a_path_that_is_not_there_stops_before_labels_and_training(side, place):
         distil(work, loaded)
     assert not (work.folder / "labels").exists()
     assert not (work.folder / ".work" / "distil").exists()
+
+
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_it_is_found_before_a_teacher_is_trained(side, tmp_path):
+    wrong = {"kind": "hint", "layers": {**HINT["layers"], side: "stage.1"}}
+    work = work_of(recipe_of(HARD, wrong), tmp_path)
+    prepare(work)
+    with pytest.raises(ModelError, match=r"no module `stage.1`; near are stages.1"):
+        begin(work)
+    assert not (work.folder / "teacher").exists()
 
 
 FILE = """

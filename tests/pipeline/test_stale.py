@@ -238,6 +238,9 @@ def test_processes_that_nobody_asked_for_are_refused(small, tmp_path, monkeypatc
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RunError, match="2 processes were started"):
         muster([Training()])
+    phases = [Training(trainer={"devices": 1}), Training(trainer={"devices": 2})]
+    with pytest.raises(RunError, match=r"as many devices.* 1 and 2"):
+        muster(phases, phases)
 
 
 def test_a_row_that_comes_twice_in_an_epoch_comes_in_two_views():

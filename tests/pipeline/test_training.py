@@ -110,12 +110,13 @@ def test_adapters_do_learn(place):
 
 
 def test_the_exported_file_holds_no_adapter(place):
-    """Of a student with a method that learns much it is as large as of one that learns nothing."""
+    """It is that of the student's network by itself, with the weights that it has learned."""
     onnx = pytest.importorskip("onnx")
     work, loaded = begun(recipe_of(HARD, VID, export={"int8": False}), place())
     arms, _ = distil(work, loaded)
     export(work, arms, loaded)
     plain = fresh_student(work, 0).module.eval()
+    plain.load_state_dict(load_file(arms[0].folder / "weights.safetensors"))
     export_onnx(plain, work.material.inputs[:4], work.folder / "plain.onnx", metadata={})
     files = work.folder / "plain.onnx", work.folder / "export" / "student.onnx"
     one, other = (sorted(tuple(i.dims) for i in onnx.load(f).graph.initializer) for f in files)
@@ -228,6 +229,24 @@ def test_shapes_that_a_method_without_an_adapter_cannot_compare_are_told_with_bo
         learned(recipe_of({"kind": "simkd", "layers": LAST}), place())
 
 
+def test_a_phase_that_trains_no_answer_is_not_judged_by_answers(place):
+    judged = {
+        "epochs": 3,
+        "batch_size": 32,
+        "choose": "validation",
+        "early_stopping": {"patience": 1},
+    }
+    phases = [
+        {"objective": [{"kind": "hint", "layers": LAST}], "training": judged},
+        {"objective": [HARD], "training": {"epochs": 1, "batch_size": 32}},
+    ]
+    work, arms = learned(recipe_of(phases=phases), place())
+    del work
+    (done,) = [json.loads(p.read_text()) for p in arms[0].folder.glob("phase-1/finished.json")]
+    assert done["epoch"] == 3
+    assert [point["epoch"] for point in done["points"]] == [1, 2, 3]
+
+
 # --- the control ---------------------------------------------------------------------------------
 
 
@@ -246,6 +265,12 @@ def test_a_control_is_the_same_whatever_the_student_learns_from(terms, place):
     assert all(torch.equal(value, two[key]) for key, value in one.items())
     student = load_file(taught.folder / "distil" / "student-0" / "weights.safetensors")
     assert any(not torch.equal(value, student[key]) for key, value in one.items())
+
+
+def test_a_control_does_not_train_where_the_student_does_not(place):
+    _, arms = learned(recipe_of(phases=PHASES, control=True), place())
+    phases = {arm.arm: sorted(p.name for p in arm.folder.glob("phase-*")) for arm in arms}
+    assert phases == {"student": ["phase-1", "phase-2"], "control": ["phase-2"]}
 
 
 def test_a_change_of_the_methods_leaves_a_finished_control_alone(place):
@@ -295,5 +320,5 @@ def test_a_shared_store_without_these_layers_is_refused(place):
     shared = {"labels": {"store": "shared"}}
     learned({**recipe_of(HARD, SOFT), **shared}, folder)
     work, loaded = begun({**recipe_of(HARD, HINT), **shared}, folder, Lines("student, seed 0", 1))
-    with pytest.raises(StoreError, match=r"stages.2: the store has none"):
+    with pytest.raises(StoreError, match=r"but not stages.2: name another"):
         distil(work, loaded)

@@ -61,7 +61,8 @@ def _nothing_to_leave_out_of(recipe: Recipe) -> Iterator[Mistake]:
 def _unreadable(entry: TermEntry, codec: str) -> str | None:
     """Why a loss cannot read what this codec gives back; None where it can."""
     row = losses.CATALOGUE.get(entry.kind)
-    if row is None or row.labels:
+    # Layers are stored whole, whatever the codec of the answer.
+    if row is None or row.labels or "features" in row.needs:
         return None
     if row.whole is not None:
         return (

@@ -1,6 +1,7 @@
 """The catalogue of losses as people and programs read it."""
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
@@ -21,13 +22,13 @@ def _entry(kind: str, row: Row) -> dict[str, Any]:
         "kind": kind,
         "family": row.family,
         "paper": row.paper,
-        "function": f"{function.__module__}.{function.__qualname__}",
+        "function": _path(function),
         "function_arguments": _arguments(function),
-        "class": f"{row.loss.__module__}.{row.loss.__qualname__}",
+        "class": _path(row.loss),
         "arguments": {n: a["default"] for n, a in _arguments(row.loss).items()},
         "authors": {
             "source": row.authors.source,
-            "arguments": dict(row.authors.arguments),
+            "arguments": _authors(row),
             "note": row.authors.note,
         },
         "needs": list(row.needs),
@@ -36,6 +37,9 @@ def _entry(kind: str, row: Row) -> dict[str, Any]:
         "also": list(row.also),
         "layers": row.layers,
         "adapter": row.adapter or None,
+        "adapter_class": _path(ADAPTERS[row.adapter]) if row.adapter else None,
+        "adapter_arguments": _options(row) if row.adapter else {},
+        "adapter_gives": _given(row),
         "related": row.related,
         "control": row.control,
         "tasks": list(row.tasks),
@@ -44,6 +48,32 @@ def _entry(kind: str, row: Row) -> dict[str, Any]:
         "usual_weight": row.usual_weight,
         "text": inspect.getdoc(function) or "",
     }
+
+
+def _path(what: Any) -> str:
+    return f"{what.__module__}.{what.__qualname__}"
+
+
+def _authors(row: Row) -> dict[str, Any]:
+    """All constants of the function with which it is the authors' own."""
+    taken = inspect.signature(row.function).parameters
+    usual = {n: a["default"] for n, a in _arguments(row.loss).items() if n in taken}
+    return usual | dict(row.authors.arguments)
+
+
+def _options(row: Row) -> dict[str, Any]:
+    """The adapter's own constants, as this loss sets them."""
+    known = _arguments(ADAPTERS[row.adapter])
+    usual = {n: a["default"] for n, a in known.items() if n not in ("student", "teacher")}
+    return usual | dict(row.settings)
+
+
+def _given(row: Row) -> list[str]:
+    """Arguments of the function that are neither a side, nor of the batch, nor a constant."""
+    sides = [*inspect.signature(row.function).parameters][:2]
+    constants = inspect.signature(row.loss).parameters
+    known = {*sides, *constants, *row.also, "mask"}
+    return [n for n in inspect.signature(row.function).parameters if n not in known]
 
 
 def _arguments(function: Callable[..., Any]) -> dict[str, dict[str, Any]]:
@@ -91,7 +121,15 @@ def _recipe(entry: dict[str, Any]) -> str:
     if entry["kind"] == "standardize":
         inner = ", of: {kind: soft_target, temperature: 2}"
     layers = ", layers: auto" if entry["layers"] != "none" else ""
-    return f"- {{kind: {entry['kind']}, weight: 1.0{inner}{layers}}}"
+    first = re.match(r"[\d.]+", entry["usual_weight"])
+    weight = first[0].rstrip(".") if first else "1"
+    return f"- {{kind: {entry['kind']}, weight: {weight}{inner}{layers}}}"
+
+
+def _called(entry: dict[str, Any]) -> str:
+    """The function's arguments with their shapes, as a line."""
+    arguments = entry["function_arguments"].items()
+    return ", ".join(f"{name}: {a['type']}" for name, a in arguments)
 
 
 def page(entry: dict[str, Any]) -> str:
@@ -108,6 +146,7 @@ def page(entry: dict[str, Any]) -> str:
         "",
         f"family        {entry['family']}",
         f"function      {entry['function']}",
+        f"called with   {_called(entry)}",
         f"class         {entry['class']}",
         f"needs         {_needs(entry)}",
         *([f"adapter       {adapter}: {learns}"] if adapter else []),

@@ -102,9 +102,7 @@ def fit(
     with quiet_lightning(), _listening(), torch.random.fork_rng(devices=[]):
         # Somebody's loader may draw its first order before the first epoch begins.
         torch.manual_seed(seed << 24)
-        partly = bool(objective.spots)
-        validated = validation is not None
-        trainer = _trainer(training, callbacks, folder, validated=validated, partly=partly)
+        trainer = _trainer(training, callbacks, folder, validated=validation is not None)
         # A plain iterable: Lightning looks for shuffling in what it takes for a DataLoader.
         rows = None if validation is None else _Plain(validation)
         # Lightning leaves a module in the mode that it came in: a student built or scored before
@@ -137,7 +135,6 @@ def _trainer(
     folder: Path | None,
     *,
     validated: bool,
-    partly: bool,
 ) -> lightning.Trainer:
     logger: Any = False
     if training.tensorboard and folder is not None:
@@ -161,10 +158,12 @@ def _trainer(
         # Our loader takes its own share of every epoch; see MemoryLoader.
         "use_distributed_sampler": False,
     }
-    if partly and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # What lies behind the layers that are read has no gradient; else it is waited for.
+    settings |= training.trainer
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and settings.get("strategy", "ddp") == "ddp":
+        # What lies behind the layers that are read has no gradient, nor has what a weight of 0
+        # switches off; plain DDP would wait for it.
         settings["strategy"] = "ddp_find_unused_parameters_true"
-    return lightning.Trainer(**(settings | training.trainer))
+    return lightning.Trainer(**settings)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Nothing is changed by looking: running statistics, memory banks and random numbe
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +17,7 @@ from understudy.contracts import Batch, Teacher
 from understudy.errors import ModelError, TrainingError
 from understudy.features.hooks import capture
 from understudy.models.deployable import inner
-from understudy.objective import Objective, Term
+from understudy.objective import AUTO, Objective, Term, usual
 
 BATCHES = 4
 
@@ -32,6 +32,7 @@ class Reading:
         gradient: the norm of its gradient with respect to the student's weights, likewise.
         weight: what it counts at the beginning of training; one that was to be found, if `found`.
         found: whether the weight was `auto`.
+        like: the term whose gradient a found weight brings this one's to; empty where it is 1.
     """
 
     term: str
@@ -39,10 +40,12 @@ class Reading:
     gradient: float
     weight: float
     found: bool
+    like: str = ""
 
     def line(self) -> str:
         """For the log."""
-        how = " (found: as strong as the strongest)" if self.found else ""
+        goal = f"as strong as {self.like}" if self.like else "its gradient brought to 1"
+        how = f" (found: {goal})" if self.found else ""
         return (
             f"{self.term}: {self.value:.4g}, gradient {self.gradient:.3g}, "
             f"weight {self.weight:.4g}{how}"
@@ -56,11 +59,13 @@ def probe(
     teacher: Teacher | None,
     loader: Iterable[Batch],
     epochs: int,
+    seed: int = 0,
 ) -> tuple[Reading, ...]:
     """Value and gradient of every term on the first batches; weights that are `auto` are found.
 
     An `auto` weight brings the term's gradient norm to that of the heaviest term with a weight of
-    its own, or, where there is none, to 1.
+    its own (a schedule counts with the mean of its ends), or, where there is none, to 1. Batches in
+    which a term had no row, since none was labelled, do not count for it.
 
     Args:
         student: as it will begin, in training mode while it is looked at.
@@ -68,6 +73,7 @@ def probe(
         teacher: as in training.
         loader: training batches; the first four are looked at.
         epochs: of the training that follows.
+        seed: of everything random while looking, so that the same weights are found again.
 
     Raises:
         ModelError: a term that does not move the student at all, layers that cannot be read, or a
@@ -76,7 +82,7 @@ def probe(
     """
     values: dict[str, list[float]] = {term.name: [] for term in objective.terms}
     norms: dict[str, list[float]] = {term.name: [] for term in objective.terms}
-    with _as_it_was(student, objective):
+    with _as_it_was(student, objective, seed):
         for batch in islice(loader, BATCHES):
             _refuse_alone(objective, batch)
             for name, (value, norm) in _look(student, objective, teacher, batch, epochs).items():
@@ -84,38 +90,45 @@ def probe(
                 norms[name].append(norm)
             for term in objective.terms:
                 _refuse(term, values[term.name], norms[term.name])
-    middle = {n: statistics.fmean(v) if v else 0.0 for n, v in norms.items()}
+    middle = {n: _mean_where(values[n], v) for n, v in norms.items()}
     wanted = objective.unbalanced
-    objective.balance(_weights(objective, wanted, middle, epochs))
+    like, goal = _strongest(objective, middle)
+    objective.balance({n: goal / middle[n] if middle[n] > 0 else 1.0 for n in wanted})
     return tuple(
         Reading(
             term=term.name,
-            value=statistics.fmean(values[term.name] or [0.0]),
+            value=_mean_where(values[term.name], values[term.name]),
             gradient=middle[term.name],
             weight=objective.weight(term.name, epoch=0.0, epochs=epochs),
             found=term.name in wanted,
+            like=like if term.name in wanted else "",
         )
         for term in objective.terms
     )
 
 
-def _weights(
-    objective: Objective, wanted: Iterable[str], norms: Mapping[str, float], epochs: int
-) -> dict[str, float]:
-    given = [
-        objective.weight(term.name, epoch=0.0, epochs=epochs) * norms[term.name]
-        for term in objective.terms
-        if term.name not in wanted
-    ]
-    bad = [name for name in norms if not math.isfinite(norms[name])] if wanted else []
+def _mean_where(values: Sequence[float], numbers: Sequence[float]) -> float:
+    """The mean over the batches in which the term had a row."""
+    there = [number for value, number in zip(values, numbers, strict=True) if value != 0]
+    return statistics.fmean(there) if there else 0.0
+
+
+def _strongest(objective: Objective, norms: Mapping[str, float]) -> tuple[str, float]:
+    """The term with a weight of its own that pulls hardest, and how hard."""
+    bad = [n for n in norms if not math.isfinite(norms[n])] if objective.unbalanced else []
     if bad:
         raise TrainingError(
             f"a weight that is `auto` is found by gradients, but that of `{bad[0]}` is "
             f"{norms[bad[0]]:.4g} on the first batches: give every weight as a number, and see "
             "what of it is too large"
         )
-    goal = max(given, default=0.0) or 1.0
-    return {name: goal / norms[name] if norms[name] > 0 else 1.0 for name in wanted}
+    given = {
+        term.name: usual(term.weight) * norms[term.name]
+        for term in objective.terms
+        if term.weight != AUTO
+    }
+    name = max(given, key=lambda n: given[n], default="")
+    return (name, given[name]) if name and given[name] > 0 else ("", 1.0)
 
 
 def _look(
@@ -143,15 +156,22 @@ def _look(
         mean = means[term.name]
         # A term that only prepares an adapter pulls at that one.
         pulled = own if term.teaches else adapters
-        found[term.name] = float(mean.detach()), _norm(mean, pulled)
+        found[term.name] = float(mean.detach()), _norm(mean, pulled, [*own, *adapters])
     return found
 
 
-def _norm(mean: Tensor, parameters: list[nn.Parameter]) -> float:
-    if not mean.requires_grad or not parameters:
+def _norm(mean: Tensor, pulled: list[nn.Parameter], every: list[nn.Parameter]) -> float:
+    if not mean.requires_grad or not pulled:
         return 0.0
-    grads = torch.autograd.grad(mean, parameters, retain_graph=True, allow_unused=True)
-    return math.sqrt(sum(float(g.double().square().sum()) for g in grads if g is not None))
+    kept = [p.grad for p in every]
+    for parameter in every:
+        parameter.grad = None
+    # Not `autograd.grad`, which a student that recomputes its activations may not allow.
+    mean.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+    found = sum(float(p.grad.double().square().sum()) for p in pulled if p.grad is not None)
+    for parameter, grad in zip(every, kept, strict=True):
+        parameter.grad = grad
+    return math.sqrt(found)
 
 
 def _refuse_alone(objective: Objective, batch: Batch) -> None:
@@ -166,18 +186,19 @@ def _refuse_alone(objective: Objective, batch: Batch) -> None:
 
 def _refuse(term: Term, values: list[float], norms: list[float]) -> None:
     """Say no to what would teach nothing, before hours are spent on it."""
-    # At equality there is nothing to learn, and nothing wrong; later batches may differ.
-    if values and values[0] != 0 and norms[0] == 0:
+    # At equality there is nothing to learn, and nothing wrong; a batch may have no labelled row.
+    first = next((number for number, value in enumerate(values) if value != 0), None)
+    if first is not None and norms[first] == 0:
         what = ", ".join(pair.student for pair in term.pairs) or term.reads
         raise ModelError(
-            f"`{term.name}` is {values[0]:.4g} on the first batch, but its gradient is exactly 0: "
-            f"what it reads of the student ({what}) depends on no weight that is trained. Name "
+            f"`{term.name}` is {values[first]:.4g} on the first batch, but its gradient is exactly "
+            f"0: what it reads of the student ({what}) depends on no weight that is trained. Name "
             "another layer, or unfreeze the weights before it"
         )
 
 
 @contextmanager
-def _as_it_was(student: nn.Module, objective: Objective) -> Iterator[None]:
+def _as_it_was(student: nn.Module, objective: Objective, seed: int) -> Iterator[None]:
     """Training mode, and afterwards everything as it was found."""
     parts = (student, objective)
     modes = [{m: m.training for m in part.modules()} for part in parts]
@@ -185,6 +206,7 @@ def _as_it_was(student: nn.Module, objective: Objective) -> Iterator[None]:
     # Some buffers are in no state dict.
     buffers = [{k: v.detach().clone() for k, v in p.named_buffers()} for p in parts]
     with torch.random.fork_rng():
+        torch.manual_seed(seed)
         for part in parts:
             part.train()
         try:

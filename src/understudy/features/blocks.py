@@ -36,7 +36,7 @@ def blocks(network: nn.Module) -> tuple[str, ...]:
             if best is None or rank > best[0]:
                 best = rank, names
     if best is not None:
-        return best[1]
+        return tuple(_settled(network, name) for name in best[1])
     whole = [name for name, child in network.named_children() if _weights(child)]
     if len(whole) < 2:
         raise ModelError(
@@ -128,3 +128,17 @@ def _answer(network: nn.Module) -> nn.Module | None:
 
 def _weights(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
+
+
+def _settled(network: nn.Module, name: str) -> str:
+    """A layer, or the activation behind it where that one writes over what the layer gave."""
+    path, _, last = name.rpartition(".")
+    parent = network.get_submodule(path)
+    names = [child for child, _ in parent.named_children()]
+    place = names.index(last) + 1
+    if not isinstance(parent, nn.Sequential) or place == len(names):
+        return name
+    after = names[place]
+    if not getattr(parent.get_submodule(after), "inplace", False):
+        return name
+    return f"{path}.{after}" if path else after

@@ -20,7 +20,8 @@ class Contrast(nn.Module):
     `state_dict`. Negatives are drawn from torch's global generator, each by itself: from the rows
     of other classes, or from all other rows where the row has no label.
 
-    Each process has banks of its own, so with several devices each remembers only what it saw.
+    With several devices the banks are the first process's: rows that only others saw are remembered
+    as they were at the start.
 
     Args:
         student: the shape of the student's layer, one row, in a list of one.

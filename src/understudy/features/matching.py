@@ -207,5 +207,6 @@ def _onto_rows(student: Shape, teacher: Shape, *, learn: bool) -> list[nn.Module
 def _refusal(student: Shape, teacher: Shape, law: str) -> str:
     return (
         f"{law}, but the student's features are {list(student)} and the teacher's "
-        f"{list(teacher)}: set `projector: attention`, or name layers that are more alike"
+        f"{list(teacher)}: set `adapter: {{kind: match, projector: attention}}`, or name layers "
+        "that are more alike"
     )

@@ -172,7 +172,10 @@ class _Growing:
                 f"{shape}: give sequences of different lengths as `Ragged`"
             )
         codec.check(tuple(shape))
-        self._parts[name].append(codec.encode(values, seed=seed))
+        try:
+            self._parts[name].append(codec.encode(values, seed=seed))
+        except StoreError as error:
+            raise StoreError(f"{name}: {error}") from error
         if lengths is not None:
             self._lengths.setdefault(name, []).append(lengths)
 

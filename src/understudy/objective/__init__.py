@@ -8,6 +8,6 @@ nothing to the former.
 
 from understudy.objective.control import control_objective
 from understudy.objective.joined import Objective, Total
-from understudy.objective.terms import AUTO, Pair, Term, scheduled
+from understudy.objective.terms import AUTO, Pair, Term, scheduled, usual
 
-__all__ = ["AUTO", "Objective", "Pair", "Term", "Total", "control_objective", "scheduled"]
+__all__ = ["AUTO", "Objective", "Pair", "Term", "Total", "control_objective", "scheduled", "usual"]

@@ -52,6 +52,13 @@ class Objective(nn.Module):
         super().__init__()
         if not terms:
             raise ModelError("an objective needs at least one term, but got none")
+        names = [term.key for term in terms]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ModelError(
+                "every term of an objective needs a name of its own, but "
+                f"{', '.join(twice)} stands there more than once: number them"
+            )
         self.terms = tuple(terms)
         self.losses = nn.ModuleList(term.loss for term in terms)
         self.adapters = nn.ModuleDict({t.key: t.adapter for t in terms if t.adapter is not None})

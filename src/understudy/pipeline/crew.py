@@ -54,15 +54,23 @@ def wanted_devices(training: Training) -> int:
     return count * int(training.trainer.get("num_nodes", 1))
 
 
-def muster(trainings: Sequence[Training]) -> Crew:
+def muster(trainings: Sequence[Training], phases: Sequence[Training] = ()) -> Crew:
     """Find the other processes of this run.
 
     Args:
         trainings: every training of the recipe.
+        phases: those of one student, which go on from one another.
 
     Raises:
-        RunError: the recipe asks for other processes than there are.
+        RunError: the recipe asks for other processes than there are, or for more in one phase of a
+            student than in another.
     """
+    counts = sorted({wanted_devices(training) for training in phases})
+    if len(counts) > 1:
+        raise RunError(
+            "all phases of a student must train on as many devices, but the recipe's `trainer`s "
+            f"ask for {' and '.join(map(str, counts))}: give every phase the same `devices`"
+        )
     size = int(os.environ.get("WORLD_SIZE", "1"))
     asked = max((wanted_devices(training) for training in trainings), default=1)
     if size == 1 and asked == 1:
@@ -71,7 +79,7 @@ def muster(trainings: Sequence[Training]) -> Crew:
         raise RunError(
             f"the recipe's `trainer` asks for {asked} devices, but {size} processes were started: "
             f"start it with `torchrun --nproc-per-node {asked} -m understudy run RECIPE`, or "
-            f"set `devices: {size}` and `strategy: ddp` in the recipe's `trainer`"
+            f"set `devices: {size}` in the recipe's `trainer`"
         )
     if not distributed.is_initialized():
         # No backend named: gloo for tensors on the CPU, NCCL for those on a GPU. Stages that only

@@ -19,7 +19,7 @@ from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_weights, save_weights, weights_fingerprint
 from understudy.objective import Objective
 from understudy.pipeline.labelling import Labelled, label, live, stored_views
-from understudy.pipeline.matching import Found, match_layers
+from understudy.pipeline.matching import Found, match_layers, rehearse
 from understudy.pipeline.members import load_teacher
 from understudy.pipeline.prepare import signatures, view_marks
 from understudy.pipeline.teach import Loaded, joint, teach
@@ -51,6 +51,8 @@ def begin(work: Work) -> Loaded:
     if work.recipe.student.reused_head is None:
         # First, since a student that cannot be deployed is to be found before a teacher is trained.
         build_students(work)
+        if work.crew.leads:
+            rehearse(work, lambda: fresh_student(work, work.recipe.seed_list[0]))
         return teach(work)
     loaded = teach(work)
     build_students(work)

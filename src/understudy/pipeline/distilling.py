@@ -146,6 +146,7 @@ def _distill(
                     teacher=asked if first.needs else None,
                     loader=first_batches,
                     epochs=training.epochs,
+                    seed=seed,
                 )
                 if seed == seeds[0]:
                     for reading in readings:

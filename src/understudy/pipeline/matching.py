@@ -13,11 +13,13 @@ from understudy.build import Matched
 from understudy.contracts import Batch, Student
 from understudy.errors import ModelError
 from understudy.features.hooks import capture
-from understudy.models.deployable import inner
+from understudy.models.deployable import Deployable, inner
 from understudy.objective import Objective
+from understudy.pipeline.members import member_module
 from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
 from understudy.recipe import Phase
+from understudy.teachers.torch_module import TorchTeacher
 
 ROWS = 2
 Found = tuple[tuple[Matched | None, ...], ...]
@@ -54,18 +56,37 @@ def match_layers(
     )
 
 
+def rehearse(work: Work, student: Callable[[], Student]) -> None:
+    """Match once with a teacher that is still to be trained, so that no hours go into it in vain.
+
+    Raises:
+        ModelError: layers that are not there, or that cannot be compared.
+    """
+    section = work.recipe.teacher
+    begun = (work.folder / "teacher" / "stage.json").is_file()
+    reads = any(build.reads_layers(e) for phase in work.recipe.phases for e in phase.objective)
+    if section.training is None or begun or not reads:
+        return
+    module, learner = member_module(work, section), student()
+    for phase in work.recipe.phases:
+        _phase(work, module, learner, phase, say=False)
+
+
 def _match(work: Work, loaded: Loaded, student: Student, folder: Path) -> dict[str, Any]:
     del folder
-    return {"phases": [_phase(work, loaded, student, phase) for phase in work.recipe.phases]}
+    phases = work.recipe.phases
+    return {"phases": [_phase(work, loaded.module, student, phase) for phase in phases]}
 
 
-def _phase(work: Work, loaded: Loaded, student: Student, phase: Phase) -> list[Any]:
+def _phase(
+    work: Work, module: Deployable | None, student: Student, phase: Phase, *, say: bool = True
+) -> list[Any]:
     found: list[Matched | None] = []
     for entry in phase.objective:
         if not build.reads_layers(entry):
             found.append(None)
             continue
-        if loaded.module is None:
+        if module is None:
             raise ModelError(
                 f"`{entry.kind}` compares layers inside the teacher, but this one offers its "
                 "answer only: give it as a PyTorch `model`"
@@ -74,19 +95,21 @@ def _phase(work: Work, loaded: Loaded, student: Student, phase: Phase) -> list[A
         matched = build.match(
             entry,
             student=student.module,
-            teacher=loaded.module,
+            teacher=module,
             rows=rows,
-            told=partial(_told, loaded, rows),
+            told=partial(_told, module, rows),
             provenance=student.provenance,
         )
-        work.progress.say(f"{entry.kind}: {matched.line()}")
+        if say:
+            work.progress.say(f"{entry.kind}: {matched.line()}")
         found.append(matched)
-    _try(work, loaded, student, phase, found)
+    if module is not None and any(matched is not None for matched in found):
+        _try(work, module, student, phase, found)
     return [None if matched is None else matched.to_data() for matched in found]
 
 
 def _try(
-    work: Work, loaded: Loaded, student: Student, phase: Phase, found: Sequence[Matched | None]
+    work: Work, module: Deployable, student: Student, phase: Phase, found: Sequence[Matched | None]
 ) -> None:
     """Compare a few rows: what does not fit is found before the teacher is asked for all of them.
 
@@ -98,8 +121,8 @@ def _try(
     known: dict[str, Any] = {"ids": material.ids[positions], "answers": material.task.width}
     plain = build.terms(phase.objective, work.place, matched=found)
     terms = build.with_adapters(phase.objective, plain, matched=found, known=known, seed=0)
-    inside = {pair.teacher for term in terms for pair in term.pairs}
-    teacher = loaded.reading(loaded.offers | inside)
+    inside = sorted({pair.teacher for term in terms for pair in term.pairs})
+    teacher = TorchTeacher(module, output=material.task.output, spots=inside)
     objective = Objective(terms, task=material.task, offers=teacher.offers).eval()
     few = positions[:ROWS]
     batch = Batch(inputs=material.inputs[few], labels=material.labels[few], ids=material.ids[few])
@@ -116,7 +139,6 @@ def _try(
                 raise ModelError(f"`{term.name}` cannot compare these layers: {error}") from error
 
 
-def _told(loaded: Loaded, rows: Tensor, spots: Sequence[str]) -> Mapping[str, Tensor]:
+def _told(module: Deployable, rows: Tensor, spots: Sequence[str]) -> Mapping[str, Tensor]:
     """What the teacher computes inside for a few rows."""
-    assert loaded.module is not None
-    return build.captured(loaded.module, spots, rows)
+    return build.captured(module, spots, rows)

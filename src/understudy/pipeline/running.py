@@ -69,7 +69,8 @@ def run(
         recipe, place = build.checked(path, settings)
     name = recipe.name or Path(place.name).stem
     folder = Path(out) if out is not None else Path("runs") / name
-    crew = muster(_trainings(recipe))
+    phases = [phase.training for phase in recipe.phases if phase.training is not None]
+    crew = muster(_trainings(recipe), phases)
     make_folder(folder)
     with Lock(folder) if crew.leads else nullcontext():
         work = Work(

@@ -59,6 +59,11 @@ def _same_codecs(name: str, found: Manifest, keep: Mapping[str, Keep]) -> None:
         there = found.fields.get(field)
         wanted = (kept.codec.kind, dict(kept.codec.parameters))
         has = None if there is None else (there.codec, dict(there.parameters))
+        if has is None and found.complete:
+            raise StoreError(
+                f"{name} holds the teacher's {', '.join(sorted(found.fields))}, but not {field}: "
+                "name another `labels.store`, or take the term out that reads it"
+            )
         if has != wanted:
             told = "none" if has is None else f"codec {has[0]} {has[1]}"
             raise StoreError(

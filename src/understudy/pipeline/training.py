@@ -14,14 +14,14 @@ from understudy.data.loaders import MemoryLoader
 from understudy.engine import Reading, fit, probe
 from understudy.folders import read_json, write_json
 from understudy.models.weights import load_into, read_weights, save_weights
-from understudy.objective import Objective, control_objective
+from understudy.objective import Objective, control_objective, usual
 from understudy.pipeline.carrying import carry, keep
 from understudy.pipeline.labelling import stored_views, view_seed
 from understudy.pipeline.matching import Found
 from understudy.pipeline.prepare import signatures
 from understudy.pipeline.teach import joint, validation_loader
 from understudy.pipeline.work import Work, threads_for, validator
-from understudy.recipe import Phase
+from understudy.recipe import Phase, Training
 
 Arm = Literal["student", "control"]
 HISTORY = "history.json"
@@ -78,6 +78,9 @@ def train(lesson: Lesson, folder: Path) -> dict[str, Any]:
     seconds, epoch = 0.0, 0
     terms: list[Any] = []
     for number, phase in enumerate(work.recipe.phases):
+        if lesson.arm == "control" and not _teaches(work, phase):
+            # It would train where the student does not.
+            continue
         where = folder / f"phase-{number + 1}"
         done = where / "finished.json"
         if done.is_file():
@@ -110,10 +113,26 @@ def phase_epochs(phase: Phase) -> int:
     return phase.training.epochs
 
 
+def _teaches(work: Work, phase: Phase) -> bool:
+    """Whether a phase moves the student, and not only an adapter for a later one."""
+    return any(term.teaches for term in build.terms(phase.objective, work.place))
+
+
+def _judged(work: Work, phase: Phase) -> Training:
+    """A phase's training; without a choice by score where no term reads what is scored.
+
+    A validation score of an answer that nothing has trained is noise.
+    """
+    assert phase.training is not None
+    terms = build.terms(phase.objective, work.place)
+    if any(term.reads != "features" and usual(term.weight) > 0 for term in terms):
+        return phase.training
+    return phase.training.model_copy(update={"choose": "last", "early_stopping": None})
+
+
 def _phase(lesson: Lesson, number: int, folder: Path) -> dict[str, Any]:
     work, phase = lesson.work, lesson.work.recipe.phases[number]
-    training, material = phase.training, lesson.work.material
-    assert training is not None
+    training, material = _judged(work, phase), lesson.work.material
     teacher = lesson.teacher
     objective = _objective(lesson, number)
     if not objective.needs:
@@ -224,6 +243,7 @@ def _looked_at(
             teacher=teacher,
             loader=loader,
             epochs=epochs,
+            seed=lesson.seed,
         )
         write_json(path, [asdict(reading) for reading in found])
         # The other seeds differ in their start weights only.

@@ -92,7 +92,8 @@ class Dense:
             wider = "float32" if self.precision == "bfloat16" else "bfloat16 or float32"
             raise StoreError(
                 f"every number must fit into {self.precision}, but {np.count_nonzero(lost)} do "
-                f"not, one of them {exact[lost][0]:g}: use `precision: {wider}`"
+                f"not, one of them {exact[lost][0]:g}: use `precision: {wider}` "
+                "(for layers: `labels.features`)"
             )
         return {"values": found}
 
