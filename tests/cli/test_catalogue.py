@@ -29,8 +29,13 @@ def test_the_list_has_every_kind_with_family_needs_and_paper(capsys, monkeypatch
     listed = {cells[1]: cells[2:-1] for cells in lines if len(cells) > 2}
     assert sorted(listed) == KINDS
     for kind, row in CATALOGUE.items():
-        needs = ", ".join([*row.needs, *row.also]) or "-"
-        assert listed[kind] == [row.family, needs, row.paper]
+        family, needs, paper = listed[kind]
+        parts = [*row.needs, *(f"hard {name}" for name in row.also)]
+        assert family == row.family
+        assert needs == (", ".join(parts + ["two rows a batch"] * row.related) or "-")
+        # By authors and year; the page has it in full.
+        assert row.paper.startswith(paper)
+        assert paper[-4:].isdigit() or paper == row.paper
 
 
 def test_the_json_has_every_kind(capsys):

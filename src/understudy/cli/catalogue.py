@@ -105,11 +105,18 @@ def _listed(entry: dict[str, Any]) -> str:
     return "read" if entry["outcomes"] else f"not read: {entry['whole']}"
 
 
-def _needs(entry: dict[str, Any]) -> str:
+def cited(paper: str) -> str:
+    """A paper by its authors and year, which is enough to find its page."""
+    found = re.match(r".*?\b\d{4}\b", paper)
+    return found[0] if found else paper
+
+
+def needs(entry: dict[str, Any], *, none: str = "nothing of the teacher") -> str:
+    """What it compares with."""
     parts = [*entry["needs"], *(f"hard {name}" for name in entry["also"])]
     if entry["related"]:
         parts.append("two rows a batch")
-    return ", ".join(parts) or "nothing of the teacher"
+    return ", ".join(parts) or none
 
 
 def _recipe(entry: dict[str, Any]) -> str:
@@ -148,7 +155,7 @@ def page(entry: dict[str, Any]) -> str:
         f"function      {entry['function']}",
         f"called with   {_called(entry)}",
         f"class         {entry['class']}",
-        f"needs         {_needs(entry)}",
+        f"needs         {needs(entry)}",
         *([f"adapter       {adapter}: {learns}"] if adapter else []),
         *([f"listed labels {_listed(entry)}"] if entry["needs"] == ["logits"] else []),
         f"tasks         {', '.join(entry['tasks'])}",

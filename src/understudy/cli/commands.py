@@ -253,7 +253,7 @@ def methods(
         rows(
             head,
             [
-                (k, v["family"], ", ".join([*v["needs"], *v["also"]]) or "-", v["paper"])
+                (k, v["family"], catalogue.needs(v, none="-"), catalogue.cited(v["paper"]))
                 for k, v in known.items()
             ],
         )
