@@ -258,3 +258,37 @@ def test_a_row_that_comes_twice_in_an_epoch_comes_in_two_views():
         for batch in loader:
             seen |= set(zip(batch.ids.tolist(), batch.views.tolist(), strict=True))
     assert len(seen) == 36
+
+
+def test_two_processes_train_what_has_no_gradient_everywhere(tmp_path):
+    """A phase of hints leaves the last layers alone, and a weight of 0 its adapter."""
+    training = {
+        "epochs": 1,
+        "batch_size": 32,
+        "trainer": {"accelerator": "cpu", "devices": 2, "strategy": "ddp"},
+    }
+    hint = {"kind": "hint", "layers": "auto"}
+    ctkd = {"kind": "ctkd", "weight": {"start": 0, "end": 1}}
+    data = {
+        "data": {"source": {"kind": "digits"}, "rows": 200},
+        "teacher": {"model": {"kind": "resnet", "depth": 8, "base": 4}, "training": {"epochs": 1}},
+        "student": {"model": {"kind": "resnet", "depth": 8, "base": 2}},
+        "steps": [
+            {
+                "phases": [{"objective": [hint]}, {"objective": [{"kind": "hard_label"}, ctkd]}],
+                "training": training,
+                "control": False,
+            }
+        ],
+        "seeds": 1,
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(data))
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+        *("--master-port", "29578", "-m", "understudy", "run", "recipe.yaml", "--out", "run"),
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "run/distil/student-0/weights.safetensors").is_file()

@@ -159,7 +159,9 @@ def _trainer(
         "use_distributed_sampler": False,
     }
     settings |= training.trainer
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and settings.get("strategy", "ddp") == "ddp":
+    alone = str(settings["devices"]) == "1" and str(settings.get("num_nodes", 1)) == "1"
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > 1 and not alone and settings.get("strategy", "ddp") == "ddp":
         # What lies behind the layers that are read has no gradient, nor has what a weight of 0
         # switches off; plain DDP would wait for it.
         settings["strategy"] = "ddp_find_unused_parameters_true"
