@@ -182,8 +182,9 @@ def main() -> None:
     slice_ = float(os.environ.get("SLICE_MINUTES", "inf"))
     end = time.monotonic() + 60 * slice_
     progress = Progress("methods")
-    # All methods with one seed before any has two.
-    parts = [(method, seed) for seed in range(SEEDS) for method in METHODS]
+    # All methods with one seed before any has two; first those whose teacher is there.
+    ordered = sorted(METHODS, key=lambda method: method.ground)
+    parts = [(method, seed) for seed in range(SEEDS) for method in ordered]
     missing = [(m, s) for m, s in parts if progress.get(f"{m.name}-{s}") is None]
     for number, (method, seed) in enumerate(missing):
         if time.monotonic() >= end:
