@@ -207,3 +207,10 @@ def test_reading_does_not_change_the_answer(net):
 def test_a_spot_that_is_named_twice_is_read_once(net):
     with capture(net, ["first", "first"]):
         assert hooks_of(net) == 1
+
+
+def test_a_model_that_answers_in_inference_mode_is_read_too():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    with torch.inference_mode():
+        found = read(net, "0")
+    assert found["0"].shape == (2, 4)

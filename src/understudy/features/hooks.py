@@ -65,16 +65,16 @@ def module_at(network: nn.Module, spot: str) -> nn.Module:
         ModelError: there is none; paths that are near are named.
     """
     path = Spot.parse(spot).path
-    known = dict(network.named_modules())
-    if path not in known:
-        names = [name for name in known if name]
+    # Not by listing all modules: it is asked at every step of a training.
+    try:
+        return network.get_submodule(path)
+    except AttributeError:
+        names = [name for name, _ in network.named_modules() if name]
         near = get_close_matches(path, names, n=5, cutoff=0.4) or names[:12]
         raise ModelError(
             f"{type(network).__name__} has no module `{path}`; near are {', '.join(near)} "
             f"({len(names)} in all, see `named_modules()`)"
-        )
-    found: nn.Module = known[path]
-    return found
+        ) from None
 
 
 class Captured:
@@ -89,7 +89,7 @@ class Captured:
     def put(self, spot: str, value: Any, item: int | None) -> None:
         """Keep the tensor in a module's input or output."""
         self._found[spot] = _tensor(value, spot, item)
-        self._versions[spot] = self._found[spot]._version
+        self._versions[spot] = _version(self._found[spot])
 
     def found(self) -> dict[str, Tensor]:
         """The tensors by spot, `[batch, ...]` each.
@@ -107,7 +107,7 @@ class Captured:
                 "modules does not, its items do), and do not script or compile the model before"
             )
         found = self._found[spot]
-        if found._version != self._versions[spot]:
+        if _version(found) != self._versions[spot]:
             raise ModelError(
                 f"`{spot}` is overwritten by a later module that works in place (a ReLU with "
                 "`inplace=True`, `x += y`): read what that module gives, or build it not in place"
@@ -155,6 +155,11 @@ def _after(captured: Captured, text: str, item: int | None) -> Any:
         captured.put(text, result, item)
 
     return hook
+
+
+def _version(tensor: Tensor) -> int:
+    """How often it was written to; a tensor of inference mode does not count that."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _tensor(value: Any, spot: str, item: int | None) -> Tensor:
