@@ -26,6 +26,8 @@ TASK = Classification(classes=tuple("0123456789"))
 FACTS = {"channels": 1, "height": 8, "image_width": 8, "width": 10}
 ROWS, EPOCHS = 512, 8
 NOT_METHODS = {"hard_label", "hard_value", "soft_value", "paraphraser"}
+# They teach nothing, but hold the student's weights while others do.
+CONSTRAINTS = {kind for kind, row in losses.CATALOGUE.items() if row.reads == "weights"}
 
 
 class Scale(torch.nn.Module):
@@ -106,7 +108,8 @@ def student_of(recipe, teacher):
 
 def without_labels(entry):
     row = losses.CATALOGUE[entry.kind]
-    return entry.model_copy(update={"weight": 0.0}) if row.control else entry
+    alone = row.control and entry.kind not in CONSTRAINTS
+    return entry.model_copy(update={"weight": 0.0}) if alone else entry
 
 
 def objective_of(phase, student, teacher, provenance):
@@ -149,7 +152,37 @@ def reaches_the_first_layer(term, objective, student, asked):
     return float(gradient.abs().max()) > 0
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", sorted(CONSTRAINTS))
+def test_a_constraint_holds_the_student_that_it_is_on(name):
+    recipe = build.checked(RECIPES[name])[0]
+    (phase,) = recipe.phases
+    teacher = teacher_of(name)
+    apart = {}
+    for held in (False, True):
+        entries = [
+            # A thousandfold, since this training is short.
+            e.model_copy(update={"weight": 1000 * e.weight * held}) if e.kind == name else e
+            for e in phase.objective
+        ]
+        student, _ = student_of(recipe, teacher)
+        objective, asked = objective_of(
+            phase.model_copy(update={"objective": tuple(entries)}), student, teacher, {}
+        )
+        fitted = fit(
+            student=student,
+            objective=objective,
+            teacher=asked,
+            training=training(EPOCHS),
+            loader=loader(),
+            validation=None,
+            validate=None,
+        )
+        apart[held] = fitted.points[-1]["parts"][name]
+    assert apart[False] > 0.1
+    assert apart[True] < 0.9 * apart[False]
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in CONSTRAINTS])
 def test_its_term_falls_and_moves_the_students_first_layer(name, tmp_path):
     recipe = build.checked(RECIPES[name])[0]
     teacher = teacher_of(name)

@@ -10,8 +10,16 @@ from torch import Tensor, nn
 
 from understudy.contracts import Batch, Knowledge, Outcomes, Ragged
 from understudy.errors import ModelError, TrainingError
-from understudy.losses import HardLabel, HardValue, LogitMSE, SoftTargetKL, SoftValue
-from understudy.objective import Objective, Term, control_objective, scheduled
+from understudy.losses import (
+    L2SP,
+    HardLabel,
+    HardValue,
+    LogitMSE,
+    NormBall,
+    SoftTargetKL,
+    SoftValue,
+)
+from understudy.objective import Objective, Term, control_objective, scheduled, trained
 from understudy.recipe import Schedule
 from understudy.tasks import Classification, Regression
 
@@ -491,3 +499,117 @@ class TestListedOutcomes:
         ragged = Ragged(values=torch.zeros(3, 3), lengths=torch.tensor([1, 2]))
         with pytest.raises(ModelError, match="sequences of different lengths"):
             self.loss(ragged, torch.zeros(2, 3))
+
+
+# --- constraints on weights ----------------------------------------------------------------------
+
+
+def held(weight=1.0, **changes):
+    loss = changes.pop("loss", None) or L2SP()
+    return Term(loss=loss, weight=weight, **({"name": "l2_sp", "reads": "weights"} | changes))
+
+
+@pytest.fixture
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return nn.Linear(4, 3)
+
+
+def moved(network, by):
+    with torch.no_grad():
+        network.weight += by
+    return trained(network)
+
+
+def test_a_constraint_counts_how_far_the_weights_have_gone(student, teacher, batch, network):
+    made = objective(soft(), held(0.5))
+    made.begin(network)
+    weights = moved(network, 2.0)
+    plain = at(objective(soft()), student, teacher, batch)
+    total = made(student, teacher, batch, epoch=0.0, epochs=1, weights=weights)
+    assert float(total.parts["l2_sp"]) == pytest.approx(12 * 4 / 2)
+    assert total.loss.item() == pytest.approx(plain.loss.item() + 0.5 * 24)
+    total.loss.backward()
+    torch.testing.assert_close(network.weight.grad, torch.full((3, 4), 0.5 * 2.0))
+    assert (network.bias.grad == 0).all()
+
+
+def test_the_start_is_no_weight_and_stays_where_it_was(network):
+    made = objective(soft(), held())
+    made.begin(network)
+    before = {name: value.clone() for name, value in made.start.weights().items()}
+    moved(network, 1.0)
+    assert not list(made.parameters())
+    assert len(made.state_dict()) == 2
+    assert all(torch.equal(made.start.weights()[name], before[name]) for name in before)
+    other = objective(soft(), held())
+    other.begin(network)
+    other.load_state_dict(made.state_dict())
+    assert all(torch.equal(other.start.weights()[name], before[name]) for name in before)
+    made.begin(nn.Linear(2, 2))
+    assert made.start.weights()["weight"].shape == (2, 2)
+
+
+def test_frozen_weights_are_free(network):
+    network.bias.requires_grad_(False)
+    assert list(trained(network)) == ["weight"]
+
+
+def test_an_objective_without_a_constraint_remembers_nothing(network):
+    made = objective(hard())
+    made.begin(network)
+    assert made.start is None
+    assert not made.constrained
+
+
+def test_a_constraint_without_weights_or_start_says_so(student, teacher, batch, network):
+    made = objective(soft(), held())
+    with pytest.raises(ModelError, match="reads the student's weights, but none were given"):
+        at(made, student, teacher, batch)
+    with pytest.raises(ModelError, match=r"call its `begin\(student\)`"):
+        made(student, teacher, batch, epoch=0.0, epochs=1, weights=trained(network))
+
+
+def test_a_constraint_that_gives_rows_is_refused(student, teacher, batch, network):
+    class Rows(nn.Module):
+        def forward(self, weights, start):
+            return torch.ones(3)
+
+    made = objective(soft(), held(loss=Rows()))
+    made.begin(network)
+    with pytest.raises(ModelError, match=r"one value, but `l2_sp` gave \[3\]"):
+        made(student, teacher, batch, epoch=0.0, epochs=1, weights=trained(network))
+
+
+def test_constraints_alone_teach_nothing():
+    with pytest.raises(ModelError, match="needs a term that teaches, but `l2_sp` only holds"):
+        objective(held())
+
+
+def test_the_weight_of_a_constraint_cannot_be_found():
+    with pytest.raises(ModelError, match=r"`l2_sp` holds weights, .* give `weight` as a number"):
+        objective(hard(), held("auto"))
+
+
+def test_a_control_keeps_constraints_as_they_are():
+    made = control(hard(0.25), soft(0.75), held(0.01))
+    assert {t.name: t.weight for t in made.terms} == {"hard_label": 1.0, "l2_sp": 0.01}
+    alone = control(soft(), held(0.01))
+    assert {t.name: t.weight for t in alone.terms} == {"hard": 1.0, "l2_sp": 0.01}
+
+
+def test_a_constraint_of_ones_own_need_not_be_the_controls():
+    made = control(hard(), held(control=False))
+    assert [term.name for term in made.terms] == ["hard_label"]
+
+
+def test_a_projection_is_off_where_its_weight_is_zero(network):
+    ball = NormBall(radius=0.5, hold="projection")
+    for weight, far in ((1.0, 0.5), (0.0, math.sqrt(12) * 2.0)):
+        made = objective(hard(), held(weight, name="norm_ball", loss=ball))
+        start = network.weight.detach().clone()
+        made.begin(network)
+        moved(network, 2.0)
+        made.project(network, epoch=0.0, epochs=1)
+        assert float((network.weight.detach() - start).norm()) == pytest.approx(far, rel=1e-5)

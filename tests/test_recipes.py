@@ -10,7 +10,7 @@ from understudy.errors import RecipeError
 from understudy.pipeline import run
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("**/*.yaml"))
-NEED_DATA = {"cifar100", "fashion_mnist"}
+NEED_DATA = {"cifar100", "fashion_mnist", "transfer"}
 # Of the recipes that show a method, one of each build; all of them train in test_method_recipes.
 WHOLE = {"factor_transfer", "simkd"}
 REDUCED = (
@@ -22,7 +22,7 @@ REDUCED = (
 
 
 def settings(name):
-    if name in ("cifar100",):
+    if name in ("cifar100", "transfer"):
         return [*REDUCED, "data.rows=1000", "labels.batch_size=128"]
     if name in NEED_DATA:
         return [*REDUCED, "data.rows=1000", "teacher.training.epochs=1"]

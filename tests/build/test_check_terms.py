@@ -179,3 +179,30 @@ def test_the_batch_size_of_the_phase_counts(mistakes):
     other = "{objective: [{kind: pkt}]}"
     (found,) = mistakes(one, other, head=PHASES)
     assert "phases[0].objective[0]" in found
+
+
+# --- constraints on weights ----------------------------------------------------------------------
+
+
+def test_constraints_stand_beside_terms_that_teach(mistakes):
+    held = "{kind: l2_sp, weight: 0.01, beta: 1, new: ['head.*']}"
+    assert not mistakes("{kind: hard_label}", held, "{kind: orthogonality, form: double}")
+    (found,) = mistakes(held, "{kind: norm_ball}")
+    assert "`l2_sp` only holds weights, so the student would learn nothing" in found
+
+
+@pytest.mark.parametrize(("term", "law"), [
+    ("{kind: l2_sp, weight: auto}", "`weight: auto` cannot be found: give a number"),
+    ("{kind: norm_ball, radius: 0}", "`radius > 0` must hold"),
+    ("{kind: norm_ball, layers: auto}", "`norm_ball` holds weights, not layers: remove `layers`"),
+    ("{kind: l2_sp, adapter: {kind: match}}", "`l2_sp` holds weights, so nothing stands between"),
+    ("{kind: orthogonality, form: hard}", "form"),
+])  # fmt: skip
+def test_what_a_constraint_cannot_have_is_refused(mistakes, term, law):
+    (found,) = mistakes("{kind: hard_label}", term)
+    assert law in found
+
+
+def test_a_constraint_reads_no_labels_of_any_codec(mistakes):
+    settings = ["labels.codec.kind=top_k", "labels.codec.k=2"]
+    assert not mistakes("{kind: soft_target}", "{kind: l2_sp}", settings=settings)

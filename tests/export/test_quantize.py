@@ -14,6 +14,7 @@ from understudy.deployed import Deployed
 from understudy.errors import DataError, ExportError
 from understudy.export.onnx import export_onnx
 from understudy.export.quantize import quantize_int8
+from understudy.export.ranges import LearnedRange
 
 NETS = ("mlp", "normed", "residual", "channels_last", "attention", "encoder", "tied")
 
@@ -137,7 +138,7 @@ def test_layer_normalisation_and_softmax_stay_in_float(quantized):
         assert used[node.output[0]].op_type != "QuantizeLinear" or node.op_type != "Softmax"
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy", "mse"])
 def test_every_method_of_calibration_works_silently(
     nets, exported, tmp_path, method, capfd, caplog
 ):
@@ -243,3 +244,83 @@ def test_a_real_network_keeps_its_accuracy_in_int8(shared_data, tmp_path):
     assert accuracy[1] > accuracy[0] - 0.03
     assert (answers[0] == answers[1]).mean() > 0.92
     assert int8.stat().st_size < 0.3 * fp32.stat().st_size
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+def test_a_mask_of_attention_is_not_calibrated(by_hand, tmp_path, method):
+    """Its lowest number has no range that could be cut into bins."""
+    rng = np.random.default_rng(0)
+    lowest = np.full((1, 4), np.finfo(np.float32).min, np.float32)
+    fp32 = by_hand(
+        4,
+        [
+            ("MatMul", ["rows", "w1"], "h"),
+            ("Tanh", ["h"], "bent"),
+            ("Add", ["bent", "mask"], "masked"),
+            ("Softmax", ["masked"], "shares"),
+            ("LayerNormalization", ["shares", "scale"], "normed"),
+            ("MatMul", ["normed", "w2"], "output"),
+        ],
+        {
+            "w1": rng.normal(size=(4, 4)),
+            "mask": np.where(np.arange(4) == 3, lowest, 0),
+            "scale": np.ones(4),
+            "w2": rng.normal(size=(4, 3)),
+        },
+    )
+    rows = rng.normal(size=(64, 4)).astype(np.float32)
+    path = quantize_int8(fp32, tmp_path / "m.onnx", calibration=rows, method=method)
+    expected = Deployed.open(fp32).predict(rows)
+    assert np.abs(Deployed.open(path).predict(rows) - expected).mean() < 0.1 * expected.std()
+
+
+def test_a_sum_beside_a_product_takes_the_number_before_its_rounding(nets, exported, tmp_path):
+    rows = nets["encoder"][1].numpy()
+    path = quantize_int8(exported["encoder"], tmp_path / "m.onnx", calibration=rows)
+    found = nodes(path)
+    made = {name: node.op_type for node in found for name in node.output}
+    for node in found:
+        if node.op_type in ("Add", "LayerNormalization", "Softmax"):
+            assert "DequantizeLinear" not in {made.get(name) for name in node.input}
+    # And a product's answer is a float at once.
+    rounded = {made.get(node.input[0]) for node in found if node.op_type == "QuantizeLinear"}
+    assert "MatMul" not in rounded
+
+
+def test_a_table_that_is_only_looked_up_keeps_all_eight_bits(tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(300, 8), nn.Flatten(), nn.Linear(24, 5))
+    rows = torch.randint(0, 300, (40, 3))
+    fp32 = export_onnx(net, rows[:2], tmp_path / "fp32.onnx", metadata={})
+    path = quantize_int8(fp32, tmp_path / "m.onnx", calibration=rows.numpy())
+    (table,) = [a for a in constants(path).values() if a.shape == (300, 8)]
+    assert table.dtype == np.int8
+    assert np.abs(table.astype(int)).max() == 127
+
+
+def test_factors_shared_blocks_and_zeros_stay_what_they_are(tmp_path):
+    torch.manual_seed(0)
+    block = nn.Sequential(nn.Linear(32, 4, bias=False), nn.Linear(4, 32), nn.ReLU())
+    with torch.no_grad():
+        block[1].weight[::2] = 0
+    net, rows = nn.Sequential(block, block, block, nn.Linear(32, 5)), torch.randn(64, 32)
+    fp32 = export_onnx(net.eval(), rows[:2], tmp_path / "fp32.onnx", metadata={})
+    path = quantize_int8(fp32, tmp_path / "m.onnx", calibration=rows.numpy())
+    arrays = [a for a in constants(path).values() if a.dtype == np.int8 and a.ndim == 2]
+    assert sorted(a.size for a in arrays) == [128, 128, 160]
+    (second,) = [a for a in arrays if (a == 0).mean() >= 0.5]
+    assert second.size == 128
+    expected = Deployed.open(fp32).predict(rows.numpy())
+    found = Deployed.open(path).predict(rows.numpy())
+    assert np.abs(found - expected).mean() < 0.1 * expected.std()
+
+
+def test_ranges_of_another_network_are_refused(nets, exported, tmp_path):
+    other = LearnedRange(weight="0" * 64, inputs=(0.0, 1.0))
+    with pytest.raises(ExportError, match="has none of the 1 layers that they were learned in"):
+        quantize_int8(
+            exported["mlp"],
+            tmp_path / "m.onnx",
+            calibration=nets["mlp"][1].numpy(),
+            learned=[other],
+        )

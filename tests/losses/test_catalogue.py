@@ -17,14 +17,18 @@ from understudy.losses.catalogue.logits import LOGITS
 from understudy.losses.catalogue.relations import RELATIONS
 from understudy.losses.catalogue.transformers import TRANSFORMERS
 from understudy.losses.catalogue.values import VALUES
+from understudy.losses.catalogue.weights import WEIGHTS
 
 KINDS = sorted(CATALOGUE)
+# Constraints read no rows.
+OF_ROWS = [kind for kind in KINDS if kind not in WEIGHTS]
 TABLES = {
     "logits": LOGITS,
     "values": VALUES,
     "features": FEATURES,
     "relations": RELATIONS,
     "transformers": TRANSFORMERS,
+    "weights": WEIGHTS,
 }
 METHODS = [
     "soft_target",
@@ -66,12 +70,13 @@ METHODS = [
     "pkd",
 ]
 # Labels, the plain teacher of regression, and what another method stands on.
+CONSTRAINTS = ["l2_sp", "norm_ball", "orthogonality"]
 OTHERS = ["hard_label", "hard_value", "soft_value", "paraphraser"]
 
 
 def test_these_are_the_kinds():
     assert len(METHODS) == 37
-    assert sorted([*METHODS, *OTHERS]) == KINDS
+    assert sorted([*METHODS, *OTHERS, *CONSTRAINTS]) == KINDS
 
 
 def test_every_kind_stands_in_the_table_of_its_family_and_in_no_other():
@@ -117,7 +122,7 @@ def test_a_row_is_filled_in(kind):
     assert row.authors.source
     assert row.tasks
     assert row.family in TABLES
-    assert row.reads in {"logits", "values", "features"}
+    assert row.reads in {"logits", "values", "features", "weights"}
     assert row.function.__module__ == row.loss.__module__
     assert row.adapter in {"", *ADAPTERS}
 
@@ -125,7 +130,19 @@ def test_a_row_is_filled_in(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loss_learns_from_labels_or_from_the_teacher_but_not_from_nothing(kind):
     row = CATALOGUE[kind]
-    assert row.labels != bool(row.needs)
+    assert (row.labels != bool(row.needs)) is (kind not in WEIGHTS)
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_a_constraint_reads_weights_alone_and_is_the_controls_too(kind):
+    row = CATALOGUE[kind]
+    assert row.reads == row.family == "weights"
+    assert not any((row.labels, row.needs, row.also, row.adapter, row.related))
+    assert row.control
+    weights = {"a.weight": torch.ones(3, 4), "b": torch.ones(3)}
+    value = row.loss()(weights, {n: 3 * v for n, v in weights.items()})
+    assert value.shape == ()
+    assert value > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -164,7 +181,7 @@ VALUES_OF = {
 COUNT = {"minilm": 3, "minilm_v2": 3}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OF_ROWS)
 def test_it_is_called_with_what_it_reads_and_then_its_target(kind):
     row = CATALOGUE[kind]
     generator = torch.Generator().manual_seed(0)
@@ -198,7 +215,7 @@ def test_a_value_of_a_relation_depends_on_the_other_rows(kind):
     assert not torch.allclose(whole[:2], part)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OF_ROWS)
 def test_it_reads_listed_outcomes_or_says_why_it_cannot(kind):
     row = CATALOGUE[kind]
     reads_them = callable(getattr(row.loss, "outcomes", None))

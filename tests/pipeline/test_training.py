@@ -10,7 +10,8 @@ from pipeline.lessons import HARD, STEPS, Lines, StoppedError, begun, learned, r
 from understudy.errors import ModelError, RecipeError, StoreError
 from understudy.export.onnx import export_onnx
 from understudy.pipeline.deploy import export
-from understudy.pipeline.distil import distil, fresh_student, trained_module
+from understudy.pipeline.distil import distil, trained_module
+from understudy.pipeline.student import fresh_student
 
 LAST = {"student": "stages.2", "teacher": "stages.2"}
 HINT = {"kind": "hint", "weight": 1.0, "layers": LAST}

@@ -10,6 +10,7 @@ import lightning.pytorch as lightning
 
 from understudy import data, models
 from understudy.build.arguments import wrong_arguments
+from understudy.build.check_chain import chain_mistakes
 from understudy.build.check_labels import labels_mistakes, made
 from understudy.build.check_terms import (
     batch_mistakes,
@@ -26,6 +27,7 @@ from understudy.errors import Mistake, RecipeError, did_you_mean
 from understudy.recipe import (
     BrokenRecipeError,
     Entry,
+    Learning,
     MemberSection,
     Phase,
     Recipe,
@@ -50,7 +52,9 @@ def check(recipe: Recipe, place: Source) -> None:
         RecipeError: every mistake at once.
     """
     found = [*_data(recipe, place), *_teacher(recipe, place)]
-    found += _entry(recipe.student.model, ("student", "model"), models.CATALOGUE, place, FACTS)
+    if recipe.student.model is not None:
+        found += _entry(recipe.student.model, ("student", "model"), models.CATALOGUE, place, FACTS)
+    found += chain_mistakes(recipe)
     phases = list(_phases(recipe))
     for where, phase in phases:
         found += _objective(phase, (*where, "objective"), recipe, place)
@@ -110,12 +114,9 @@ def check_term(entry: TermEntry, task: str) -> None:
 
 
 def _data(recipe: Recipe, place: Source) -> Iterator[Mistake]:
-    entry, where = recipe.data.source, ("data", "source")
-    yield from _entry(entry, where, data.CATALOGUE, place, ())
-    if entry.kind != "custom":
-        for name, value in with_paths(entry.parameters, place).items():
-            if name in PATHS and isinstance(value, str):
-                yield from _file(value, (*where, name))
+    yield from _rows(recipe.data.source, ("data", "source"), place)
+    if recipe.transfer is not None:
+        yield from _rows(recipe.transfer.source, ("transfer", "source"), place)
     for number, view in enumerate(recipe.data.views):
         at = ("data", "views", number)
         if view.kind in VIEWS:
@@ -124,6 +125,15 @@ def _data(recipe: Recipe, place: Source) -> Iterator[Mistake]:
             yield from _entry(view, at, VIEWS, place, ())
     for number, law in misplaced([view.kind in MIXING for view in recipe.data.views]):
         yield Mistake(path=("data", "views", number, "kind"), law=law)
+
+
+def _rows(entry: Entry, where: Place, place: Source) -> Iterator[Mistake]:
+    """What is wrong with a source of rows."""
+    yield from _entry(entry, where, data.CATALOGUE, place, ())
+    if entry.kind != "custom":
+        for name, value in with_paths(entry.parameters, place).items():
+            if name in PATHS and isinstance(value, str):
+                yield from _file(value, (*where, name))
 
 
 def _teacher(recipe: Recipe, place: Source) -> Iterator[Mistake]:
@@ -202,6 +212,8 @@ def _objective(phase: Phase, where: Place, recipe: Recipe, place: Source) -> Ite
 
 def _phases(recipe: Recipe) -> Iterator[tuple[Place, Phase]]:
     for number, step in enumerate(recipe.steps):
+        if not isinstance(step, Learning):
+            continue
         if step.phases is not None:
             for inner, phase in enumerate(step.phases):
                 training = phase.training or step.training
@@ -215,6 +227,8 @@ def _trainings(recipe: Recipe) -> Iterator[tuple[Place, Training]]:
     if recipe.teacher.training is not None:
         yield ("teacher", "training"), recipe.teacher.training
     for number, step in enumerate(recipe.steps):
+        if not isinstance(step, Learning):
+            continue
         yield ("steps", number, "training"), step.training
         for inner, phase in enumerate(step.phases or ()):
             if phase.training is not None:

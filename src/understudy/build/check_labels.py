@@ -62,7 +62,7 @@ def _unreadable(entry: TermEntry, codec: str) -> str | None:
     """Why a loss cannot read what this codec gives back; None where it can."""
     row = losses.CATALOGUE.get(entry.kind)
     # Layers are stored whole, whatever the codec of the answer.
-    if row is None or row.labels or "features" in row.needs:
+    if row is None or not row.needs or "features" in row.needs:
         return None
     if row.whole is not None:
         return (

@@ -84,8 +84,15 @@ def _standardize(
 def _loss(entry: TermEntry, at: Place) -> Iterator[Mistake]:
     row = losses.CATALOGUE[entry.kind]
     if entry.layers is not None and row.layers == "none":
-        law = f"`{entry.kind}` compares answers, not layers: remove `layers`"
+        what = "holds weights" if row.reads == "weights" else "compares answers"
+        law = f"`{entry.kind}` {what}, not layers: remove `layers`"
         yield Mistake(path=(*at, "layers"), law=law)
+    if entry.weight == "auto" and row.reads == "weights":
+        law = (
+            f"the pull of `{entry.kind}` says nothing at the start, so `weight: auto` cannot be "
+            f"found: give a number, usual is {row.usual_weight}"
+        )
+        yield Mistake(path=(*at, "weight"), law=law)
     try:
         constants, temperature = split_schedules(entry.parameters)
     except ValidationError as error:
@@ -128,7 +135,8 @@ def _adapter(entry: TermEntry, at: Place) -> Iterator[Mistake]:
 def _unfit(loss: str, row: Row, kind: str) -> str | None:
     """Why a loss cannot learn with an adapter of this kind; None where it can."""
     if not row.needs:
-        return f"`{loss}` compares the student with labels, so nothing stands between: remove it"
+        what = "holds weights" if row.reads == "weights" else "compares the student with labels"
+        return f"`{loss}` {what}, so nothing stands between: remove it"
     taken = set(inspect.signature(row.loss.forward).parameters)
     given, wanted = _values(kind), _wanted(row)
     if not wanted <= given and kind != row.adapter:
@@ -191,9 +199,16 @@ def teacher_mistakes(
 def order_mistakes(
     phases: Sequence[tuple[tuple[TermEntry, ...], Place]],
 ) -> Iterator[Mistake]:
-    """Terms that stand on what another one learns, where no phase before has that one."""
+    """Terms that stand on what is not there: what another one learns, or one that teaches."""
     before: set[str] = set()
     for entries, where in phases:
+        rows = [losses.CATALOGUE.get(entry.kind) for entry in entries]
+        if all(row is not None and row.reads == "weights" for row in rows):
+            law = (
+                f"`{entries[0].kind}` only holds weights, so the student would learn nothing: add "
+                "a term that teaches, such as `hard_label` or `soft_target`"
+            )
+            yield Mistake(path=where, law=law)
         for number, entry in enumerate(entries):
             if entry.kind == "factor_transfer" and "paraphraser" not in before:
                 law = (

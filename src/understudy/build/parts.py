@@ -97,13 +97,7 @@ def network(
     Raises:
         ModelError: when called, if the network's own checks refuse the arguments.
     """
-    if entry.kind == "custom":
-        function, arguments = custom(entry, place)
-        arguments = required(function, facts) | arguments
-    else:
-        function = models.CATALOGUE[entry.kind]
-        arguments = accepted(function, facts) | coerced(function, entry.parameters)
-
+    function, arguments = constructor(entry, facts, place)
     lacking = [n for n in _needs(function) if n in IMAGE_FACTS and n not in arguments]
 
     def make() -> nn.Module:
@@ -123,6 +117,17 @@ def network(
         return made
 
     return make
+
+
+def constructor(
+    entry: Entry, facts: Mapping[str, int], place: Source
+) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+    """What makes a network, and its arguments with what the data says filled in."""
+    if entry.kind == "custom":
+        function, arguments = custom(entry, place)
+        return function, required(function, facts) | arguments
+    function = models.CATALOGUE[entry.kind]
+    return function, accepted(function, facts) | coerced(function, entry.parameters)
 
 
 def _needs(function: Callable[..., Any]) -> list[str]:

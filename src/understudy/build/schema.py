@@ -22,11 +22,12 @@ def schema() -> dict[str, Any]:
     _choose(parts["DataSection"]["properties"], "source", data.CATALOGUE)
     _choose(parts["TeacherSection"]["properties"], "model", models.CATALOGUE)
     _choose(parts["StudentSection"]["properties"], "model", models.CATALOGUE)
+    _choose(parts["TransferSection"]["properties"], "source", data.CATALOGUE)
     parts["DataSection"]["properties"]["views"]["items"] = _one_of(VIEWS)
     rows = {kind: row.loss for kind, row in losses.CATALOGUE.items()}
     weight = parts["TermEntry"]["properties"]["weight"]
     term = _one_of(rows, extra={"weight": weight})
-    for name in ("Step", "Phase"):
+    for name in ("DistilStep", "PruneStep", "QuantizeStep", "Phase"):
         objective = parts[name]["properties"]["objective"]
         for branch in [objective, *objective.get("anyOf", [])]:
             if branch.get("type") == "array":

@@ -43,7 +43,7 @@ def _entry(kind: str, row: Row) -> dict[str, Any]:
         "related": row.related,
         "control": row.control,
         "tasks": list(row.tasks),
-        "outcomes": row.whole is None and not row.labels,
+        "outcomes": row.whole is None and not row.labels and bool(row.needs),
         "whole": row.whole,
         "usual_weight": row.usual_weight,
         "text": inspect.getdoc(function) or "",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as lightning
 import torch
@@ -24,6 +24,7 @@ from understudy.folders import make_folder, write_atomic
 from understudy.objective import Objective
 from understudy.recipe import EarlyStopping as Stop
 from understudy.recipe import Training
+from understudy.students.sparse import Masks, Sparsity
 
 # What the recipe says in its own words; the rest of `training.trainer` is Lightning's.
 OURS = frozenset({"max_epochs", "callbacks", "gradient_clip_val", "logger"})
@@ -34,7 +35,8 @@ class Fitted:
     """What a training came to; the module that was passed in holds the chosen weights.
 
     Attributes:
-        points: per validated epoch its number, step, mean loss, parts and validation score.
+        points: per validated epoch its number, step, mean loss, parts and validation score, and
+            the share of weights that are zero where they are pruned.
         epoch: whose weights were kept, counted from 1.
         seconds: of training, over all sessions, a live teacher's included.
     """
@@ -58,6 +60,7 @@ def fit(
     folder: Path | None = None,
     on_step: Callable[[int], None] = lambda _: None,
     name: str = "the student",
+    sparsity: Sparsity | None = None,
 ) -> Fitted:
     """Train `student` in place and leave the chosen weights in it.
 
@@ -76,13 +79,18 @@ def fit(
         folder: for checkpoints and logs; a checkpoint found there is gone on from.
         on_step: called with the number of steps done.
         name: what errors call it.
+        sparsity: how many of the student's weights become zero while it learns; they are zero
+            exactly at the end. Weights of an epoch before all were gone are not chosen, and early
+            stopping waits for it.
 
     Raises:
+        ModelError: no weight can be pruned so.
         TrainingError: a loss that is not finite, or a loader without batches or without length.
         KeyboardInterrupt: Ctrl-C; the last checkpoint is whole.
     """
     keeper = Keeper(folder, training, higher_is_better=higher_is_better)
     callbacks: list[Callback] = [keeper]
+    masks = None if sparsity is None else Masks(student, sparsity)
     if training.early_stopping is not None and validation is not None and validate is not None:
         callbacks.append(_early_stopping(training.early_stopping, higher_is_better))
     module = Distiller(
@@ -94,7 +102,9 @@ def fit(
         validate=validate,
         on_step=on_step,
         name=name,
+        masks=masks,
     )
+    objective.begin(student)
     checkpoint = folder / CHECKPOINT if folder is not None else None
     resume = checkpoint if checkpoint is not None and checkpoint.is_file() else None
     if folder is not None:
@@ -113,13 +123,27 @@ def fit(
         raise TrainingError("a loader must give at least one batch per epoch, but this gave none")
     epoch = keeper.choose(student)
     student.cpu().eval()
+    if masks is not None and not masks.settled:
+        # Ended before its time, by a limit of Lightning's: what was asked for is still so.
+        masks.cpu().finish(student)
     if folder is not None and trainer.is_global_zero:
         write_atomic(folder / "log.csv", history_csv(keeper.points))
     return Fitted(points=tuple(keeper.points), epoch=epoch, seconds=keeper.elapsed())
 
 
+class _Stopping(EarlyStopping):
+    """Early stopping of a student that has its final form: one that is pruned gets worse first."""
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Count the epoch, if it counts."""
+        if cast(Distiller, pl_module).settled:
+            super().on_validation_end(trainer, pl_module)
+
+
 def _early_stopping(stop: Stop, higher_is_better: bool) -> EarlyStopping:
-    return EarlyStopping(
+    return _Stopping(
         "validation",
         min_delta=stop.minimum,
         patience=stop.patience,

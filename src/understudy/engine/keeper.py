@@ -71,9 +71,17 @@ class Keeper(Callback):
         epoch = trainer.current_epoch + 1
         score = module.score
         means = module.means()
-        point = {"epoch": epoch, "step": trainer.global_step, "training_loss": means.pop("loss")}
-        self.points.append(point | {"validation": score, "parts": means})
-        if self._is_better(score):
+        point: dict[str, Any] = {
+            "epoch": epoch,
+            "step": trainer.global_step,
+            "training_loss": means.pop("loss"),
+        }
+        point |= {"validation": score}
+        if module.masks is not None:
+            point["sparsity"] = module.masks.share()
+        self.points.append(point | {"parts": means})
+        # A student that is still to lose weights is none to keep.
+        if module.settled and self._is_better(score):
             self.best, self.best_epoch = score, epoch
             if self._training.choose == "validation":
                 state = module.student.state_dict()
@@ -107,7 +115,7 @@ class Keeper(Callback):
 
 
 def history_csv(points: Iterable[Mapping[str, Any]]) -> str:
-    """Epochs as CSV: epoch, step, training loss, validation score, then each term's mean."""
+    """Epochs as CSV: epoch, step, training loss, validation score, sparsity, each term's mean."""
     rows = [{k: v for k, v in p.items() if k != "parts"} | dict(p["parts"]) for p in points]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["epoch"])

@@ -13,8 +13,9 @@ from understudy.contracts import Batch, Teacher
 from understudy.errors import TrainingError
 from understudy.features.hooks import capture
 from understudy.models.deployable import inner
-from understudy.objective import Objective
+from understudy.objective import Objective, trained
 from understudy.recipe import Training
+from understudy.students.sparse import Masks
 
 Validate = Callable[[Tensor, Tensor], float]
 
@@ -33,6 +34,7 @@ class Distiller(lightning.LightningModule):
         validate: Validate | None,
         on_step: Callable[[int], None],
         name: str = "the student",
+        masks: Masks | None = None,
     ) -> None:
         """Hold the finished parts.
 
@@ -45,10 +47,12 @@ class Distiller(lightning.LightningModule):
             validate: answers and labels of the validation rows to the primary score.
             on_step: called with the number of steps done.
             name: what errors call it.
+            masks: of the student's weights, where they are pruned while it learns.
         """
         super().__init__()
         self.student = student
         self.objective = objective
+        self.masks = masks
         # In a tuple, or torch would take a teacher that is a module for a part of this one.
         self._teacher = (teacher,)
         self._training, self._seed = training, seed
@@ -57,6 +61,31 @@ class Distiller(lightning.LightningModule):
         self._batches = 0
         self._answers: list[tuple[Tensor, Tensor]] = []
         self.score: float | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the student has the form by now that it will have at the end."""
+        return self.masks is None or self.masks.settled
+
+    def on_train_start(self) -> None:
+        """Prune what is to be gone before the first step; a checkpoint brings its own masks."""
+        if self.masks is not None and self.global_step == 0:
+            self.masks.follow(self.student, step=0, steps=self._steps())
+
+    def _steps(self) -> int:
+        return int(self.trainer.estimated_stepping_batches)
+
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        """A step, and then the weights are brought back to where they are held."""
+        super().optimizer_step(*arguments, **named)
+        # Lightning counts it when this is over.
+        done, steps = self.global_step + 1, self._steps()
+        if self.objective.constrained:
+            epochs = self._training.epochs
+            epoch = done * epochs / max(1, steps)
+            self.objective.project(self.student, epoch=epoch, epochs=epochs)
+        if self.masks is not None:
+            self.masks.follow(self.student, step=done, steps=steps)
 
     def on_train_epoch_start(self) -> None:
         """Seed from (seed, process, epoch) and begin the epoch's sums."""
@@ -82,6 +111,7 @@ class Distiller(lightning.LightningModule):
                 epoch=epoch,
                 epochs=self._training.epochs,
                 features=captured.found(),
+                weights=trained(self.student) if self.objective.constrained else None,
             )
         except TrainingError as error:
             raise TrainingError(

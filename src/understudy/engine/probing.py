@@ -17,7 +17,7 @@ from understudy.contracts import Batch, Teacher
 from understudy.errors import ModelError, TrainingError
 from understudy.features.hooks import capture
 from understudy.models.deployable import inner
-from understudy.objective import AUTO, Objective, Term, usual
+from understudy.objective import AUTO, Objective, Term, trained, usual
 
 BATCHES = 4
 
@@ -82,6 +82,7 @@ def probe(
     """
     values: dict[str, list[float]] = {term.name: [] for term in objective.terms}
     norms: dict[str, list[float]] = {term.name: [] for term in objective.terms}
+    objective.begin(student)
     with _as_it_was(student, objective, seed):
         for batch in islice(loader, BATCHES):
             _refuse_alone(objective, batch)
@@ -143,7 +144,15 @@ def _look(
         answers = student(batch.inputs)
     features = captured.found()
     try:
-        means = objective.means(answers, told, batch, epoch=0.0, epochs=epochs, features=features)
+        means = objective.means(
+            answers,
+            told,
+            batch,
+            epoch=0.0,
+            epochs=epochs,
+            features=features,
+            weights=trained(student) if objective.constrained else None,
+        )
     except ValueError as error:  # a loss without an adapter, on layers of two shapes
         pairs = [f"{p.student} and {p.teacher}" for t in objective.terms for p in t.pairs]
         if not pairs:
@@ -186,6 +195,8 @@ def _refuse_alone(objective: Objective, batch: Batch) -> None:
 
 def _refuse(term: Term, values: list[float], norms: list[float]) -> None:
     """Say no to what would teach nothing, before hours are spent on it."""
+    if term.reads == "weights":  # it may be content with the start: it is there for later
+        return
     # At equality there is nothing to learn, and nothing wrong; a batch may have no labelled row.
     first = next((number for number, value in enumerate(values) if value != 0), None)
     if first is not None and norms[first] == 0:

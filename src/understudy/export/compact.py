@@ -34,7 +34,7 @@ def _unround_answer(graph: onnx.GraphProto) -> None:
     """Leave out every rounding after the last weights: 256 steps would tie close classes."""
     made = {name: node for node in graph.node for name in node.output}
     answer = graph.output[0].name
-    source = _before_rounding(made, answer)
+    source = before_rounding(made, answer)
     if source is not None:
         graph.node.remove(made[answer])
         for node in graph.node:
@@ -46,12 +46,12 @@ def _unround_answer(graph: onnx.GraphProto) -> None:
         if node.op_type in WEIGHTED:
             continue
         for at, name in enumerate(node.input):
-            node.input[at] = _before_rounding(made, name) or name
+            node.input[at] = before_rounding(made, name) or name
             if node.input[at] in made:
                 waiting.append(made[node.input[at]])
 
 
-def _before_rounding(made: dict[str, onnx.NodeProto], name: str) -> str | None:
+def before_rounding(made: dict[str, onnx.NodeProto], name: str) -> str | None:
     """The tensor that this one is the rounded form of, where it is one."""
     back = made.get(name)
     if back is None or back.op_type != "DequantizeLinear":

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -21,7 +22,7 @@ from understudy.errors import ExportError
 from understudy.export.operators import operators_once
 from understudy.folders import write_atomic
 
-INPUT, OUTPUT, BATCH = "rows", "output", "batch"
+INPUT, OUTPUT, BATCH, LENGTH = "rows", "output", "batch", "length"
 PREFIX = "understudy."
 # A protobuf message ends at 2 GiB; the graph and the metadata need some of it.
 LARGEST = 1_900_000_000
@@ -38,10 +39,12 @@ def export_onnx(
     *,
     metadata: Mapping[str, str],
     opset: int | None = None,
+    free_length: bool = False,
 ) -> Path:
     """Write a module as one ONNX file, raw rows `[batch, ...]` in, `[batch, width]` float32 out.
 
-    The input is called `rows`, the output `output`, and the batch is free. Batch normalisation is
+    The input is called `rows`, the output `output`, and the batch is free; so is the length of
+    rows of tokens where it is asked for. Batch normalisation is
     folded into the layer before it. Equal modules give equal bytes, and nothing in the file tells
     where or by what code it was made except the metadata. The module itself is not touched: a
     float32 copy in evaluation mode is exported, on the CPU.
@@ -52,24 +55,28 @@ def export_onnx(
         path: the file; an existing one is replaced when the new one is whole.
         metadata: JSON texts by name, to be kept in the file; `Deployed.metadata` reads them back.
         opset: ONNX operator set; by default the exporter's own.
+        free_length: whether the second axis may have any length too, as in padded rows of token
+            ids `[batch, length]`. The example is then three tokens long or more.
 
     Raises:
         ExportError: the module is too large for one file, does not answer one row of numbers per
-            raw row, or does something that ONNX has no words for.
+            raw row, works for one length only, or does something that ONNX has no words for.
         RunError: the file cannot be written.
     """
     _check_metadata(metadata)
     _check_size(module)
-    rows = _check_example(example)
+    rows = _check_example(example, free_length=free_length)
     frozen = _frozen(module)
     _check_answer(frozen, rows, name=type(module).__name__)
     try:
-        model = _translate(frozen, rows, opset=opset)
+        model = _translate(frozen, rows, opset=opset, free_length=free_length)
     except Exception as error:  # the exporter raises whatever it met
         raise ExportError(
             f"{type(module).__name__} cannot be exported to ONNX: {cause(error)}. {_REMEDY}"
         ) from error
     _name_batch(model, name=type(module).__name__)
+    if free_length:
+        _name_length(model, name=type(module).__name__)
     strip(model)
     for key in sorted(metadata):
         model.metadata_props.add(key=f"{PREFIX}{key}", value=metadata[key])
@@ -143,11 +150,16 @@ def _check_size(module: nn.Module) -> None:
         )
 
 
-def _check_example(example: Tensor) -> Tensor:
+def _check_example(example: Tensor, *, free_length: bool) -> Tensor:
     if example.ndim < 2 or len(example) < 2:
         raise ExportError(
             "the example must be raw rows `[batch, ...]`, two or more, so that the batch can be "
             f"left free, but its shape is {list(example.shape)}; pass more rows"
+        )
+    if free_length and example.shape[1] < 3:
+        raise ExportError(
+            "the example must be three tokens long or more, so that the length can be left free, "
+            f"but its shape is {list(example.shape)}; pass longer rows"
         )
     rows = example.detach().cpu()
     return rows.float() if rows.dtype.is_floating_point else rows
@@ -187,13 +199,17 @@ def _check_answer(module: nn.Module, rows: Tensor, *, name: str) -> None:
         )
 
 
-def _translate(module: nn.Module, rows: Tensor, *, opset: int | None) -> onnx.ModelProto:
+def _translate(
+    module: nn.Module, rows: Tensor, *, opset: int | None, free_length: bool
+) -> onnx.ModelProto:
+    free: dict[int, Any] = {0: torch.export.Dim(BATCH)}
+    if free_length:
+        # Not a named one: how long rows may be is for the module to say, by its positions.
+        free[1] = torch.export.Dim.DYNAMIC
     with _quiet(), operators_once():
         # Non-strict only: the exporter's own second try with the strict tracer would double the
         # waiting time, and hide the first and clearer message.
-        program = torch.export.export(
-            module, (rows,), dynamic_shapes=({0: torch.export.Dim(BATCH)},), strict=False
-        )
+        program = torch.export.export(module, (rows,), dynamic_shapes=(free,), strict=False)
         exported = torch.onnx.export(
             program,
             (),
@@ -243,3 +259,17 @@ def _name_batch(model: onnx.ModelProto, *, name: str) -> None:
         )
     for axis in axes:
         axis.dim_param = BATCH
+
+
+def _name_length(model: onnx.ModelProto, *, name: str) -> None:
+    axis = model.graph.input[0].type.tensor_type.shape.dim[1]
+    old = axis.dim_param
+    if not old:
+        raise ExportError(
+            f"rows of any length were asked for, but {name} works for {axis.dim_value} tokens "
+            f"only; leave `free_length` out, or write its `forward` for any length. {_REMEDY}"
+        )
+    for value in (*model.graph.input, *model.graph.output):
+        for one in value.type.tensor_type.shape.dim:
+            if one.dim_param == old:
+                one.dim_param = LENGTH

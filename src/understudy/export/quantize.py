@@ -9,7 +9,7 @@ so a file that was measured on a new machine would answer worse on an old one.
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,13 +27,16 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from understudy.deployed import Deployed
 from understudy.errors import DataError, ExportError
-from understudy.export.compact import WEIGHTED, compact
+from understudy.export.calibrate import least_squares_ranges
+from understudy.export.compact import WEIGHTED, before_rounding, compact
 from understudy.export.onnx import PREFIX, cause
+from understudy.export.ranges import LearnedRange, Range, range_overrides, tensor_ranges
 from understudy.folders import write_atomic
 
-Method = Literal["minmax", "entropy", "percentile"]
+Method = Literal["minmax", "entropy", "percentile", "mse"]
 _METHODS = {
     "minmax": CalibrationMethod.MinMax,
+    "mse": CalibrationMethod.MinMax,  # and our own ranges instead
     "entropy": CalibrationMethod.Entropy,
     "percentile": CalibrationMethod.Percentile,
 }
@@ -44,7 +47,12 @@ _BETWEEN = frozenset(
     {"Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Reshape"}
     | {"Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Pad", "Split"}
 )
-_NORMS = frozenset({"LayerNormalization", "SimplifiedLayerNormalization", "RMSNormalization"})
+# Networks with one of these have outliers in their sums that eight bits cannot hold.
+_NORMS = frozenset(
+    {"LayerNormalization", "SimplifiedLayerNormalization", "RMSNormalization", "Attention"}
+    | {"SkipLayerNormalization", "SkipSimplifiedLayerNormalization"}
+)
+_SHAPED = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Slice", "Pad", "Split", "Clip"})
 
 
 def quantize_int8(
@@ -55,6 +63,7 @@ def quantize_int8(
     per_channel: bool = True,
     method: Method = "minmax",
     reduce_range: bool = True,
+    learned: Sequence[LearnedRange] = (),
 ) -> Path:
     """Write the int8 form of an exported file; the metadata is kept, with `precision: int8`.
 
@@ -69,12 +78,17 @@ def quantize_int8(
         calibration: raw training rows `[rows, ...]`, a few hundred, which give the ranges.
         per_channel: one scale per output channel of a weight rather than one per weight.
         method: `minmax` takes the range as seen; `percentile` cuts a hundredth of a per cent off
-            each side; `entropy` searches the range that keeps most information, and is slow.
-        reduce_range: keep weights within seven bits, which is exact on every processor.
+            each side; `mse` searches the range with the smallest squared error; `entropy` that
+            which keeps most information, and is slow.
+        reduce_range: keep weights within seven bits, which is exact on every processor. False
+            gives them all eight, for processors with VNNI or such, or ARM.
+        learned: ranges that training found, which go before those of the calibration; layers are
+            found by their weights, so the file must be that of the network they were learned in.
 
     Raises:
         DataError: there are no calibration rows.
-        ExportError: the file cannot be read or quantised.
+        ExportError: the file cannot be read or quantised, or has none of the layers whose ranges
+            were learned.
         RunError: the file cannot be written.
     """
     if len(calibration) == 0:
@@ -87,6 +101,12 @@ def quantize_int8(
             # afterwards the runtime may not touch the rounded weights any more.
             quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
             graph = _load(prepared).graph
+            chosen = _chosen(graph, fp32)
+            kinds = {node.op_type for node in graph.node if node.name in set(chosen)}
+            ranges = _learned(graph, learned, fp32)
+            if method == "mse":
+                sought = _activations(graph, chosen) - set(ranges)
+                ranges |= least_squares_ranges(prepared, calibration, sorted(sought))
             quantize_static(
                 str(prepared),
                 str(quantized),
@@ -96,13 +116,17 @@ def quantize_int8(
                 weight_type=QuantType.QInt8,
                 per_channel=per_channel,
                 reduce_range=reduce_range,
-                nodes_to_quantize=_chosen(graph, fp32),
+                # Only these are calibrated: a mask of attention has no range to speak of.
+                op_types_to_quantize=sorted(kinds),
+                nodes_to_quantize=chosen,
                 calibrate_method=_METHODS[method],
                 extra_options={
                     "CalibStridedMinMax": 1,
                     "CalibPercentile": 99.99,
                     "CalibTensorRangeSymmetric": False,
-                    "TensorQuantOverrides": _tables(graph, reduce_range=reduce_range),
+                    "TensorQuantOverrides": _tables(graph, reduce_range=reduce_range)
+                    | range_overrides(ranges),
+                    "OpTypesToExcludeOutputQuantization": _exact_outputs(graph),
                 },
             )
         except ExportError:
@@ -114,6 +138,8 @@ def quantize_int8(
                 "or deploy the float32 file"
             ) from error
         model = _load(quantized)
+        if _sums_stay_float(graph):
+            _unround_sums(model.graph)
         compact(model)
         model.metadata_props.extend(original.metadata_props)
         model.metadata_props.add(key=f"{PREFIX}precision", value='"int8"')
@@ -169,7 +195,7 @@ def _chosen(graph: onnx.GraphProto, fp32: Path) -> list[str]:
             f"{fp32} has no layer with weights that can be quantised; deploy the float32 file"
         )
     chosen = {node.name for node in weighted}
-    if any(node.op_type in _NORMS for node in graph.node):
+    if _sums_stay_float(graph):
         return sorted(chosen)
     after = {name for node in weighted for name in node.output}
     for node in graph.node:
@@ -184,14 +210,70 @@ def _chosen(graph: onnx.GraphProto, fp32: Path) -> list[str]:
     return sorted(chosen)
 
 
+def _sums_stay_float(graph: onnx.GraphProto) -> bool:
+    return any(node.op_type in _NORMS for node in graph.node)
+
+
+def _unround_sums(graph: onnx.GraphProto) -> None:
+    """Let what is computed in float take the number itself where only others needed it rounded.
+
+    The quantiser rounds a tensor for all who take it, so also a sum beside a matrix product.
+    """
+    made = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        if node.op_type in WEIGHTED or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        for at, name in enumerate(node.input):
+            source = before_rounding(made, name)
+            if source is not None and made[source].op_type not in WEIGHTED:
+                node.input[at] = source
+
+
+def _exact_outputs(graph: onnx.GraphProto) -> list[str]:
+    """Matrix products give floats where floats are needed: rounding them would only cost."""
+    return ["MatMul", "Gemm"] if _sums_stay_float(graph) else []
+
+
+def _activations(graph: onnx.GraphProto, chosen: list[str]) -> set[str]:
+    """The float tensors that the chosen nodes take and give, and that depend on the rows."""
+    weights = {tensor.name for tensor in graph.initializer}
+    nodes = [node for node in graph.node if node.name in set(chosen)]
+    taken = {name for node in nodes if node.op_type != "Gather" for name in node.input}
+    given = {name for node in nodes for name in node.output}
+    shapes = {node.input[1] for node in nodes if node.op_type in _SHAPED and len(node.input) > 1}
+    return (taken | given) - weights - shapes - {""}
+
+
+def _learned(
+    graph: onnx.GraphProto, learned: Sequence[LearnedRange], fp32: Path
+) -> dict[str, Range]:
+    ranges = tensor_ranges(graph, learned)
+    if learned and not ranges:
+        raise ExportError(
+            f"learned ranges must be those of the exported network, but {fp32} has none of the "
+            f"{len(learned)} layers that they were learned in: export the network that "
+            "`finish_aware` gave with them"
+        )
+    return ranges
+
+
 def _tables(graph: onnx.GraphProto, *, reduce_range: bool) -> dict[str, list[dict[str, Any]]]:
-    """One scale for an embedding that is also the last layer: a lookup has no channels."""
+    """One scale for every embedding, as a lookup has no channels.
+
+    All eight bits too, as nothing is added up, unless it is also the last layer.
+    """
     constants = {tensor.name for tensor in graph.initializer}
-    looked_up = {node.input[0] for node in graph.node if node.op_type == "Gather"}
+    looked_up = {node.input[0] for node in graph.node if node.op_type == "Gather"} & constants
     others = {name for node in graph.node if node.op_type != "Gather" for name in node.input}
     return {
-        name: [{"quant_type": QuantType.QInt8, "reduce_range": reduce_range}]
-        for name in sorted(constants & looked_up & others)
+        name: [
+            {
+                "quant_type": QuantType.QInt8,
+                "symmetric": True,
+                "reduce_range": reduce_range and name in others,
+            }
+        ]
+        for name in sorted(looked_up)
     }
 
 

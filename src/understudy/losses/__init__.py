@@ -1,5 +1,7 @@
 """Losses: tensors in, one value per row out, and the one table that lists them by `kind`.
 
+Constraints on weights stand in it too: weights in, one value out.
+
 To add one: a function and a class in the file of what it matches, a row in the table of its family,
 a test file, a section in the manual.
 """
@@ -23,6 +25,7 @@ from understudy.losses.catalogue.logits import LOGITS
 from understudy.losses.catalogue.relations import RELATIONS
 from understudy.losses.catalogue.transformers import TRANSFORMERS
 from understudy.losses.catalogue.values import VALUES
+from understudy.losses.catalogue.weights import WEIGHTS
 from understudy.losses.congruence import CorrelationCongruence, correlation_congruence
 from understudy.losses.contrastive import CRD, crd
 from understudy.losses.correlation import DIST, dist
@@ -45,6 +48,7 @@ from understudy.losses.logits import (
 )
 from understudy.losses.maps import AttentionTransfer, ChannelWise, attention_transfer, channel_wise
 from understudy.losses.multi_level import MultiLevel, multi_level
+from understudy.losses.orthogonal import Orthogonality, orthogonality
 from understudy.losses.review import Review, review
 from understudy.losses.selectivity import NST, nst
 from understudy.losses.similarities import CKA, PKT, cka, pkt
@@ -55,6 +59,7 @@ from understudy.losses.tempered import CTKD, ctkd
 from understudy.losses.values import HardValue, SoftValue, hard_value, soft_value
 from understudy.losses.variational import VID, vid
 from understudy.losses.weighted import WSLD, wsld
+from understudy.losses.weights import L2SP, NormBall, l2_sp, norm_ball
 
 __all__ = [
     "CATALOGUE",
@@ -64,6 +69,7 @@ __all__ = [
     "DIST",
     "DKD",
     "FSP",
+    "L2SP",
     "MGD",
     "NKD",
     "NST",
@@ -85,6 +91,8 @@ __all__ = [
     "MiniLM",
     "MiniLMv2",
     "MultiLevel",
+    "NormBall",
+    "Orthogonality",
     "Overhaul",
     "Paraphraser",
     "RKDAngle",
@@ -118,13 +126,16 @@ __all__ = [
     "hard_value",
     "hint",
     "jensen_shannon",
+    "l2_sp",
     "logit_mse",
     "mgd",
     "minilm",
     "minilm_v2",
     "multi_level",
     "nkd",
+    "norm_ball",
     "nst",
+    "orthogonality",
     "outcome_kl",
     "overhaul",
     "paraphraser",
@@ -149,5 +160,5 @@ __all__ = [
 ]
 
 CATALOGUE: Final[Mapping[str, Row]] = MappingProxyType(
-    {**LOGITS, **VALUES, **FEATURES, **RELATIONS, **TRANSFORMERS}
+    {**LOGITS, **VALUES, **FEATURES, **RELATIONS, **TRANSFORMERS, **WEIGHTS}
 )

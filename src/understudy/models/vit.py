@@ -135,17 +135,20 @@ class SelfAttention(nn.Module):
     def __init__(self, dim: int, *, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
+        # A constant of its own, as attention that lost some heads is narrower than its tokens.
+        self.head_dim = dim // heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Float[Tensor, " batch tokens dim"]) -> Tensor:
         """What each token gathered, `[batch, tokens, dim]`."""
-        batch, count, dim = tokens.shape
-        split = self.qkv(tokens).reshape(batch, count, 3, self.heads, dim // self.heads)
+        batch, count, _ = tokens.shape
+        split = self.qkv(tokens).reshape(batch, count, 3, self.heads, self.head_dim)
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        answer: Tensor = self.dropout(self.proj(mixed.transpose(1, 2).reshape(batch, count, dim)))
+        joined = mixed.transpose(1, 2).reshape(batch, count, self.heads * self.head_dim)
+        answer: Tensor = self.dropout(self.proj(joined))
         return answer
 
 

@@ -4,10 +4,23 @@ A distillation method is an objective. Losses give one value per row; here it is
 rows count, and that a term is the mean over the rows that count for it: a term that needs hard
 labels over the labelled rows, any other over all of them. A batch without a labelled row adds
 nothing to the former.
+
+A constraint is a term that reads the student's weights and where they started; it has no rows.
 """
 
 from understudy.objective.control import control_objective
 from understudy.objective.joined import Objective, Total
 from understudy.objective.terms import AUTO, Pair, Term, scheduled, usual
+from understudy.objective.weights import trained
 
-__all__ = ["AUTO", "Objective", "Pair", "Term", "Total", "control_objective", "scheduled", "usual"]
+__all__ = [
+    "AUTO",
+    "Objective",
+    "Pair",
+    "Term",
+    "Total",
+    "control_objective",
+    "scheduled",
+    "trained",
+    "usual",
+]

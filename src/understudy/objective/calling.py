@@ -86,3 +86,22 @@ def kept(side: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
 def nothing(own: Tensor) -> Tensor:
     """0 with a graph to go back through, and without the NaN of rows that nothing reads."""
     return own[:0].sum()
+
+
+def wide(values: Tensor) -> Tensor:
+    """In at least float32."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def found_at(features: Mapping[str, Tensor], spot: str, term: Term) -> Tensor:
+    """What was captured at a spot of the student.
+
+    Raises:
+        ModelError: nothing.
+    """
+    if spot not in features:
+        raise ModelError(
+            f"`{term.name}` reads the student's {spot}, but only {', '.join(features) or 'nothing'}"
+            " was captured: give the objective the student's features"
+        )
+    return features[spot]

@@ -9,8 +9,18 @@ from torch import Tensor, nn
 
 from understudy.contracts import Batch, Knowledge, Outcomes, Ragged, Task
 from understudy.errors import ModelError, TrainingError
-from understudy.objective.calling import compare, kept, nothing, on_outcomes, per_row
+from understudy.objective.calling import (
+    compare,
+    found_at,
+    kept,
+    nothing,
+    on_outcomes,
+    per_row,
+    wide,
+)
+from understudy.objective.checks import check, check_together
 from understudy.objective.terms import AUTO, Term, scheduled
+from understudy.objective.weights import Start, trained
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,25 +57,19 @@ class Objective(nn.Module):
 
         Raises:
             ModelError: a term needs knowledge that the teacher does not offer, or in full where
-                only some outcomes are told, or reads what a student of this task does not give.
+                only some outcomes are told, or reads what a student of this task does not give;
+                or no term teaches.
         """
         super().__init__()
-        if not terms:
-            raise ModelError("an objective needs at least one term, but got none")
-        names = [term.key for term in terms]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ModelError(
-                "every term of an objective needs a name of its own, but "
-                f"{', '.join(twice)} stands there more than once: number them"
-            )
+        check_together(terms)
         self.terms = tuple(terms)
         self.losses = nn.ModuleList(term.loss for term in terms)
         self.adapters = nn.ModuleDict({t.key: t.adapter for t in terms if t.adapter is not None})
         self._weights = {t.name: t.weight for t in terms}
         self._task = task
         for term in terms:
-            _check(term, task=task, offers=offers, listed=listed)
+            check(term, task=task, offers=offers, listed=listed)
+        self.start: Start | None = None
 
     @property
     def needs(self) -> frozenset[str]:
@@ -81,6 +85,22 @@ class Objective(nn.Module):
     def unbalanced(self) -> tuple[str, ...]:
         """Terms whose weight is still to be found."""
         return tuple(name for name, weight in self._weights.items() if weight == AUTO)
+
+    @property
+    def constrained(self) -> bool:
+        """Whether a term reads the student's weights."""
+        return any(term.reads == "weights" for term in self.terms)
+
+    def begin(self, student: nn.Module) -> None:
+        """Remember the start that constraints measure from; a checkpoint read later has its own."""
+        if self.constrained and (self.start is None or not self.start.take(trained(student))):
+            self.start = Start(trained(student))
+
+    def project(self, student: nn.Module, *, epoch: float, epochs: int) -> None:
+        """Bring the student's weights back to where the constraints hold them, in place."""
+        for term in self.terms:
+            if hasattr(term.loss, "project") and self.weight(term.name, epoch=epoch, epochs=epochs):
+                term.loss.project(trained(student), self._starts(term))  # type: ignore[operator]
 
     def balance(self, weights: Mapping[str, float]) -> None:
         """Fix the weights that were to be found."""
@@ -100,6 +120,7 @@ class Objective(nn.Module):
         epoch: float,
         epochs: int,
         features: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> Total:
         """The loss of a batch at a fractional epoch of training.
 
@@ -110,12 +131,19 @@ class Objective(nn.Module):
             epoch: of training, fractional.
             epochs: of training, in all.
             features: the student's, by spot.
+            weights: the student's that train, by name, where a term is a constraint on them.
 
         Raises:
             TrainingError: a term that is not finite; it is named.
         """
         means = self.means(
-            student, teacher, batch, epoch=epoch, epochs=epochs, features=features or {}
+            student,
+            teacher,
+            batch,
+            epoch=epoch,
+            epochs=epochs,
+            features=features or {},
+            weights=weights,
         )
         total = student.new_zeros((), dtype=torch.promote_types(student.dtype, torch.float32))
         counted: list[str] = []
@@ -145,15 +173,37 @@ class Objective(nn.Module):
         epoch: float,
         epochs: int,
         features: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Per term its mean over the rows that count for it, with gradient."""
+        """Per term its mean over the rows that count for it, or a constraint's value."""
         # Half precision is the student's business; what it is compared with keeps its digits.
         with torch.autocast(student.device.type, enabled=False):
-            own = self._task.comparable(_wide(student))
+            own = self._task.comparable(wide(student))
             return {
-                term.name: self._mean(term, own, features, teacher, batch, (epoch, epochs))
+                term.name: self._held(term, weights)
+                if term.reads == "weights"
+                else self._mean(term, own, features, teacher, batch, (epoch, epochs))
                 for term in self.terms
             }
+
+    def _held(self, term: Term, weights: Mapping[str, Tensor] | None) -> Tensor:
+        """The value of a constraint."""
+        if weights is None:
+            law = "reads the student's weights, but none were given: give the objective `weights`"
+            raise ModelError(f"`{term.name}` {law}")
+        value: Tensor = term.loss(weights, self._starts(term))
+        if value.ndim:
+            shape = list(value.shape)
+            raise ModelError(f"a constraint gives one value, but `{term.name}` gave {shape}")
+        return value
+
+    def _starts(self, term: Term) -> dict[str, Tensor]:
+        if self.start is None:
+            raise ModelError(
+                f"`{term.name}` measures from the start weights, but the objective has none: call "
+                "its `begin(student)` before training"
+            )
+        return self.start.weights()
 
     def _mean(
         self,
@@ -204,11 +254,11 @@ class Objective(nn.Module):
     ) -> tuple[list[Tensor], list[Tensor], Mapping[str, list[Tensor]]]:
         """What a loss compares, after the term's adapter."""
         if term.pairs:
-            ours = [_wide(_found(features, pair.student, term)) for pair in term.pairs]
-            goals = [_wide(teacher.tensor(pair.teacher)) for pair in term.pairs]
+            ours = [wide(found_at(features, pair.student, term)) for pair in term.pairs]
+            goals = [wide(teacher.tensor(pair.teacher)) for pair in term.pairs]
         else:
             ours = [own]
-            goals = [self._task.comparable(_wide(teacher.tensor(term.needs[0])))]
+            goals = [self._task.comparable(wide(teacher.tensor(term.needs[0])))]
         if term.adapter is None:
             return ours, goals, {}
         if hasattr(term.adapter, "set_progress"):
@@ -246,49 +296,3 @@ class Objective(nn.Module):
 
     def _labels(self, labels: Tensor) -> Tensor:
         return self._task.comparable(labels) if labels.is_floating_point() else labels
-
-
-def _wide(values: Tensor) -> Tensor:
-    """In at least float32."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def _found(features: Mapping[str, Tensor], spot: str, term: Term) -> Tensor:
-    if spot not in features:
-        raise ModelError(
-            f"`{term.name}` reads the student's {spot}, but only {', '.join(features) or 'nothing'}"
-            " was captured: give the objective the student's features"
-        )
-    return features[spot]
-
-
-def _check(term: Term, *, task: Task, offers: frozenset[str], listed: frozenset[str]) -> None:
-    lacking = [name for name in term.wants if name not in offers]
-    if lacking:
-        inside = [p.teacher for p in term.pairs if p.teacher in lacking]
-        remedy = (
-            "read layers of a teacher that is a PyTorch `model`, or a label store that holds these"
-            if inside
-            else "choose another teacher or another term"
-        )
-        raise ModelError(
-            f"`{term.name}` needs the teacher's {', '.join(lacking)}, but the teacher "
-            f"offers {', '.join(sorted(offers)) or 'nothing'}: {remedy}"
-        )
-    partly = [name for name in term.wants if name in listed]
-    if partly and not hasattr(term.loss, "outcomes"):
-        raise ModelError(
-            f"`{term.name}` needs every number of the teacher's {', '.join(partly)}, but "
-            "the store lists some outcomes only: choose a dense `labels.codec`, or a term "
-            "that reads outcomes, such as soft_target"
-        )
-    if "features" in (term.reads, *term.needs) and not term.pairs:
-        raise ModelError(
-            f"`{term.name}` compares layers, but no pair of layers is given: name them, "
-            "`layers: {student: PATH, teacher: PATH}`"
-        )
-    if term.reads not in (task.output, "features"):
-        raise ModelError(
-            f"`{term.name}` reads {term.reads}, but a student of {task.name} gives "
-            f"{task.output}: choose a term made for {task.name}"
-        )

@@ -31,7 +31,8 @@ class Term:
     Attributes:
         name: its kind, unique in the objective; what logs and errors call it.
         loss: called with the student's knowledge and its target; one value per row.
-        reads: what it reads of the student: the name of its answer, or `features`.
+        reads: what it reads of the student: the name of its answer, `features`, or `weights` for a
+            constraint, which is called with the weights and their starts and gives one value.
         needs: what it needs of the teacher, by name; `features` stands for the pairs' layers.
         labels: whether its target is the hard label.
         also: what else of the batch the loss is called with by name: `labels`.
@@ -42,8 +43,8 @@ class Term:
         adapter: what it learns or remembers; trained, checkpointed and left behind at export.
         adapter_kind: what kind of adapter that is; a later phase takes over one of the same kind.
         related: whether a row's value depends on its batch, which then needs two rows.
-        control: whether the control trains with it too: plain learning from hard labels. None: it
-            does where the target is the hard label.
+        control: whether the control trains with it too: plain learning from hard labels, or a
+            constraint. None: it does where the target is the hard label, or it reads weights.
         teaches: whether its gradient is meant to reach the student. One that only prepares an
             adapter for a later phase does not.
     """
@@ -72,7 +73,8 @@ class Term:
     @property
     def plain(self) -> bool:
         """Whether the control trains with it."""
-        return self.labels if self.control is None else self.control
+        known = self.labels or self.reads == "weights"
+        return known if self.control is None else self.control
 
     @property
     def wants(self) -> tuple[str, ...]:

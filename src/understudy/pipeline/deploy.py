@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 
 from understudy import __version__
 from understudy.errors import ExportError
+from understudy.export.forms import Form, make_form
 from understudy.export.onnx import export_onnx
 from understudy.export.parity import check_parity
-from understudy.export.quantize import quantize_int8
 from understudy.folders import read_json
 from understudy.models.deployable import Deployable
+from understudy.pipeline.chain import learned_ranges
 from understudy.pipeline.distil import Trained, predict, trained_module
 from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import FACTS, Work
+from understudy.recipe import QuantizeStep
 from understudy.tasks import Classification, Regression
 
 # Raw values up to here are no 8-bit pictures.
 COARSE = 16
+_FORM = {"form", "calibration", "calibration_rows", "reduce_range"}
 STUDENT, STUDENT_INT8 = "student.onnx", "student.int8.onnx"
 
 
@@ -45,6 +48,9 @@ def export(work: Work, arms: Sequence[Trained], loaded: Loaded) -> dict[str, Any
         },
         "teacher": loaded.summary["fingerprint"],
         "export": work.recipe.export.model_dump(mode="json"),
+        "quantized": None
+        if work.recipe.quantized is None
+        else work.recipe.quantized.model_dump(mode="json", include=_FORM),
     }
     summary: dict[str, Any] = work.stage(
         "export", depends, lambda folder: _export(work, arms, loaded, folder)
@@ -63,11 +69,11 @@ def _export(work: Work, arms: Sequence[Trained], loaded: Loaded, folder: Path) -
             name = f"student-{arm.seed}"
             module = trained_module(work, arm)
             parity[name] = _file(work, module, folder / f"{name}.onnx", f"{name}")
-            if work.recipe.export.int8:
-                parity[f"{name}-int8"] = _int8(work, module, folder, name)
+            if work.recipe.quantized is not None:
+                parity[f"{name}-int8"] = _small(work, module, folder, arm, work.recipe.quantized)
             tracker(number + 1)
         shutil.copyfile(folder / f"student-{deployed}.onnx", folder / STUDENT)
-        if work.recipe.export.int8:
+        if work.recipe.quantized is not None:
             shutil.copyfile(folder / f"student-{deployed}.int8.onnx", folder / STUDENT_INT8)
         for arm in arms:
             if arm.arm == "control" and arm.seed == deployed:
@@ -109,17 +115,21 @@ def _checked(work: Work) -> NDArray[np.int64]:
     return splits.validation[:256] if len(splits.validation) >= 16 else splits.train[:256]
 
 
-def _int8(work: Work, module: Deployable, folder: Path, name: str) -> dict[str, Any]:
-    options, splits = work.recipe.export, work.material.splits
-    count = min(options.calibration_rows, len(splits.train))
+def _small(
+    work: Work, module: Deployable, folder: Path, arm: Trained, step: QuantizeStep
+) -> dict[str, Any]:
+    """The quantised form of an arm's file, and how its answers differ."""
+    splits, name = work.material.splits, f"student-{arm.seed}"
+    count = min(step.calibration_rows, len(splits.train))
     order = np.random.Generator(np.random.Philox(key=work.recipe.data.seed))
     positions = np.sort(order.choice(splits.train, count, replace=False))
     path = folder / f"{name}.int8.onnx"
-    quantize_int8(
+    make_form(
         folder / f"{name}.onnx",
         path,
-        calibration=work.material.rows.inputs[positions],
-        method=options.calibration,
+        Form(kind=step.form, method=step.calibration, reduce_range=step.reduce_range),
+        rows=work.material.rows.inputs[positions],
+        learned=learned_ranges(arm.folder),
     )
     return _parity(work, module, path, loose=True)
 

@@ -11,7 +11,7 @@ from understudy.folders import Lock, make_folder
 from understudy.labels.manifest import plan_of
 from understudy.labels.portions import Order, shard_pieces
 from understudy.pipeline.crew import Crew
-from understudy.pipeline.distil import begin, layers, needed
+from understudy.pipeline.distil import layers, needed
 from understudy.pipeline.labelling import (
     cut_rows,
     fingerprints,
@@ -22,6 +22,7 @@ from understudy.pipeline.labelling import (
 )
 from understudy.pipeline.passing import choose_way
 from understudy.pipeline.prepare import load, prepare
+from understudy.pipeline.student import begin
 from understudy.pipeline.work import Work
 from understudy.recipe import Recipe, Source
 from understudy.teachers.checked import CheckedTeacher

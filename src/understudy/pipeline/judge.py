@@ -58,7 +58,7 @@ def _evaluate(work: Work, arms: Sequence[Trained], loaded: Loaded, folder: Path)
             ]
             if found:
                 answers[name] = np.stack(found)
-        if work.recipe.export.int8:
+        if work.recipe.quantized is not None:
             answers["student_int8"] = np.stack(
                 [
                     _file_answers(work, f"student-{seed}.int8.onnx", positions)

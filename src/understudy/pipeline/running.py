@@ -18,12 +18,17 @@ from understudy.errors import RunError
 from understudy.folders import Lock, fingerprint, make_folder, read_json, write_atomic
 from understudy.pipeline.crew import Crew, muster
 from understudy.pipeline.deploy import STUDENT, STUDENT_INT8, export
-from understudy.pipeline.distil import Trained, begin, distil, layers, needed
+from understudy.pipeline.distil import Trained, distil, layers, needed
 from understudy.pipeline.judge import evaluate
 from understudy.pipeline.labelling import label, live
+from understudy.pipeline.mapping import feature_map, importance_of
+from understudy.pipeline.other_task import other_rows
 from understudy.pipeline.pictures import pictures
 from understudy.pipeline.prepare import load, prepare
+from understudy.pipeline.stepping import step_rows
+from understudy.pipeline.student import begin
 from understudy.pipeline.teach import Loaded
+from understudy.pipeline.transferring import transfer
 from understudy.pipeline.work import Work
 from understudy.recipe import Recipe, Source, Training, loads, to_data, to_yaml
 from understudy.report.page import write_report
@@ -95,6 +100,7 @@ def _run(work: Work, name: str, until: Until) -> RunRecord:
         head = f"# {work.place.name}; relative paths start from {work.place.folder.absolute()}\n"
         write_atomic(work.folder / "recipe.yaml", head + to_yaml(work.recipe))
     prepare(work)
+    other_rows(work)
     loaded = begin(work)
     if until == "labels":
         if live(work):
@@ -111,6 +117,8 @@ def _run(work: Work, name: str, until: Until) -> RunRecord:
     if until == "export":
         return empty
     found = evaluate(work, arms, loaded)
+    found["transfer"] = transfer(work, arms, loaded)
+    found["steps"] = step_rows(work, arms, found)
     if not work.crew.leads:
         work.crew.wait()
         return empty
@@ -186,17 +194,28 @@ def _record(
         "budget": found["budget"],
         "verdict": found["verdict"],
         "parity": found["parity"],
+        "transfer": found["transfer"],
+        "steps": found["steps"],
+        "quantized": None if work.recipe.quantized is None else work.recipe.quantized.form,
+        **_cut(work),
+        "feature_map": feature_map(work, arms, loaded),
         **pictures(work, arms),
         "files": {
             "onnx": str(work.folder / "export" / STUDENT),
             "onnx_int8": str(work.folder / "export" / STUDENT_INT8)
-            if work.recipe.export.int8
+            if work.recipe.quantized is not None
             else None,
             "report": str(work.folder / REPORT),
             "run": str(work.folder / RECORD),
         },
         "warnings": list(dict.fromkeys([*work.notes, *found["notes"]])),
     }
+
+
+def _cut(work: Work) -> dict[str, Any]:
+    """What was planned of a student that is cut from its teacher."""
+    summary = read_json(work.folder / "student" / "stage.json")["summary"]
+    return {"plan": summary.get("plan"), "importance": importance_of(summary)}
 
 
 def _mean(values: Sequence[float]) -> float | None:

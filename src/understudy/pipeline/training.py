@@ -1,27 +1,29 @@
 """One arm of one seed: all phases of its training, and what is kept between them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
 
 from understudy import build
 from understudy.contracts import Teacher
 from understudy.data.loaders import MemoryLoader
 from understudy.engine import Reading, fit, probe
 from understudy.folders import read_json, write_json
+from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_weights, save_weights
 from understudy.objective import Objective, control_objective, usual
 from understudy.pipeline.carrying import carry, keep
+from understudy.pipeline.chain import after, before, sparsity
 from understudy.pipeline.labelling import stored_views, view_seed
 from understudy.pipeline.matching import Found
 from understudy.pipeline.prepare import signatures
 from understudy.pipeline.teach import joint, validation_loader
 from understudy.pipeline.work import Work, threads_for, validator
 from understudy.recipe import Phase, Training
+from understudy.students.sparse import Sparsity
 
 Arm = Literal["student", "control"]
 HISTORY = "history.json"
@@ -45,7 +47,7 @@ class Lesson:
     work: Work
     arm: Arm
     seed: int
-    student: nn.Module
+    student: Deployable
     teacher: Teacher | None
     layers: Found
     left_out: tuple[int, ...]
@@ -72,39 +74,66 @@ def what_counts(work: Work, phase: Phase, arm: Arm) -> dict[str, Any]:
 
 
 def train(lesson: Lesson, folder: Path) -> dict[str, Any]:
-    """Train through all phases, each going on with the weights of the one before; a summary."""
+    """Train through the whole chain, each phase going on with the weights before it; a summary."""
     work, student = lesson.work, lesson.student
-    points: list[dict[str, Any]] = []
-    seconds, epoch = 0.0, 0
-    terms: list[Any] = []
-    for number, phase in enumerate(work.recipe.phases):
-        if lesson.arm == "control" and not _teaches(work, phase):
-            # It would train where the student does not.
-            continue
-        where = folder / f"phase-{number + 1}"
-        done = where / "finished.json"
-        if done.is_file():
-            load_into(student, read_weights(where / "weights.safetensors"), source=str(where))
-        elif work.crew.leads:
-            where.mkdir(parents=True, exist_ok=True)
-        if not work.crew.agree(done.is_file()):
-            result = _phase(lesson, number, where)
-            if work.crew.leads:
-                save_weights(student, where / "weights.safetensors")
-                write_json(done, result)
-        work.crew.wait()
-        result = read_json(done)
-        points += [p | {"phase": number + 1, "epoch": p["epoch"] + epoch} for p in result["points"]]
-        epoch, seconds = epoch + phase_epochs(phase), seconds + result["seconds"]
-        terms.append(result["terms"])
+    results: list[tuple[int, dict[str, Any]]] = []
+    chain, number = work.recipe.chain, 0
+    pruned = False
+    for turn, link in enumerate(chain):
+        before(work, student, link, turn, folder, seed=lesson.seed, pruned=pruned)
+        zeros = sparsity(link.sparsity, pruned=pruned)
+        pruned = pruned or link.sparsity is not None
+        for phase in link.phases:
+            # A control would train where the student does not.
+            if lesson.arm == "student" or _teaches(work, phase):
+                results.append((number, _done(lesson, number, zeros, folder)))
+            number += 1
+        after(work, student, link, folder, several=len(chain) > 1)
+    points, seconds, epoch = _joined(work, results)
     if work.crew.leads:
         save_weights(student, folder / "weights.safetensors")
         write_json(folder / HISTORY, points)
         for checkpoint in folder.rglob("*.ckpt"):
             checkpoint.unlink()
-    kept = result["epoch"]
-    score = next((p["validation"] for p in result["points"] if p["epoch"] == kept), None)
-    return {"epoch": kept, "validation": score, "seconds": seconds, "terms": terms}
+    last = results[-1][1]
+    score = next((p["validation"] for p in last["points"] if p["epoch"] == last["epoch"]), None)
+    terms = [result["terms"] for _, result in results]
+    return {"epoch": epoch, "validation": score, "seconds": seconds, "terms": terms}
+
+
+def _done(lesson: Lesson, number: int, zeros: Sparsity | None, folder: Path) -> dict[str, Any]:
+    """What came of a phase; it is trained where an earlier session has not finished it."""
+    work, student = lesson.work, lesson.student
+    where = folder / f"phase-{number + 1}"
+    done = where / "finished.json"
+    if done.is_file():
+        load_into(student, read_weights(where / "weights.safetensors"), source=str(where))
+    elif work.crew.leads:
+        where.mkdir(parents=True, exist_ok=True)
+    if not work.crew.agree(done.is_file()):
+        result = _phase(lesson, number, zeros, where)
+        if work.crew.leads:
+            save_weights(student, where / "weights.safetensors")
+            write_json(done, result)
+    work.crew.wait()
+    found: dict[str, Any] = read_json(done)
+    return found
+
+
+def _joined(
+    work: Work, results: Sequence[tuple[int, dict[str, Any]]]
+) -> tuple[list[dict[str, Any]], float, int]:
+    """The history of all phases as one, their seconds, and the last one's kept epoch."""
+    points: list[dict[str, Any]] = []
+    seconds, epoch = 0.0, 0
+    for number, result in results:
+        points += [p | {"phase": number + 1, "epoch": p["epoch"] + epoch} for p in result["points"]]
+        epoch, seconds = (
+            epoch + phase_epochs(work.recipe.phases[number]),
+            seconds + result["seconds"],
+        )
+    kept: int = results[-1][1]["epoch"]
+    return points, seconds, kept
 
 
 def phase_epochs(phase: Phase) -> int:
@@ -125,12 +154,12 @@ def _judged(work: Work, phase: Phase) -> Training:
     """
     assert phase.training is not None
     terms = build.terms(phase.objective, work.place)
-    if any(term.reads != "features" and usual(term.weight) > 0 for term in terms):
+    if any(term.reads not in ("features", "weights") and usual(term.weight) > 0 for term in terms):
         return phase.training
     return phase.training.model_copy(update={"choose": "last", "early_stopping": None})
 
 
-def _phase(lesson: Lesson, number: int, folder: Path) -> dict[str, Any]:
+def _phase(lesson: Lesson, number: int, zeros: Sparsity | None, folder: Path) -> dict[str, Any]:
     work, phase = lesson.work, lesson.work.recipe.phases[number]
     training, material = _judged(work, phase), lesson.work.material
     teacher = lesson.teacher
@@ -158,6 +187,7 @@ def _phase(lesson: Lesson, number: int, folder: Path) -> dict[str, Any]:
             seed=lesson.seed,
             folder=folder,
             on_step=tracker,
+            sparsity=zeros,
         )
     if work.crew.leads:
         keep(objective, folder)

@@ -4,7 +4,29 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from understudy.recipe.parts import Count, Entry, NotNegative, Part, Positive, TermEntry, Training
+from understudy.recipe.models import (
+    PreprocessSection,
+    StudentSection,
+    TeacherSection,
+)
+from understudy.recipe.parts import (
+    Count,
+    Entry,
+    NotNegative,
+    Part,
+    Positive,
+    TermEntry,
+)
+from understudy.recipe.steps import (
+    DistilStep,
+    Learning,
+    Link,
+    Phase,
+    QuantizeStep,
+    Step,
+    check_order,
+    links,
+)
 
 Backend = Literal["auto", "eager", "channels_last", "folded", "bf16", "compile", "onnxruntime"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -14,14 +36,6 @@ class TaskSection(Part):
     """What is asked of the models."""
 
     kind: Literal["classification", "regression"] = "classification"
-
-
-class PreprocessSection(Part):
-    """How raw rows become what a network takes; what is null is found on the training rows."""
-
-    scale: Positive | None = None
-    mean: tuple[float, ...] | None = Field(default=None, strict=False)
-    std: tuple[Positive, ...] | None = Field(default=None, strict=False)
 
 
 class DataSection(Part):
@@ -36,112 +50,6 @@ class DataSection(Part):
     seed: Seed = 0
     preprocess: PreprocessSection = PreprocessSection()
     views: tuple[Entry, ...] = Field(default=(), strict=False)
-
-
-class MemberSection(Part):
-    """One model that knows, loaded: a member of an ensemble.
-
-    Exactly one of `model`, `onnx` and `predictor`. A `model` has `weights` (a file); a custom one
-    may have none, when its factory returns it trained.
-    """
-
-    model: Entry | None = None
-    weights: str | None = None
-    onnx: str | None = None
-    predictor: Entry | None = None
-    answers: Literal["logits", "probabilities"] = "logits"
-    preprocess: PreprocessSection | None = None
-
-    @model_validator(mode="after")
-    def _one_member(self) -> "MemberSection":
-        _one_of(self, ("model", "onnx", "predictor"))
-        if self.model is not None and self.answers != "logits":
-            raise ValueError(
-                "`answers: probabilities` is for `onnx` and `predictor`; a `model` answers with "
-                "logits: remove it"
-            )
-        if self.model is None and self.weights is not None:
-            raise ValueError("`weights` belongs to `model`, but there is none: remove it")
-        if self.model is not None and self.model.kind != "custom" and self.weights is None:
-            raise ValueError("a member's `model` needs `weights`, a file to load, but got none")
-        return self
-
-
-def _one_of(part: Part, names: tuple[str, ...]) -> str:
-    given = [name for name in names if getattr(part, name)]
-    if len(given) != 1:
-        listed = ", ".join(f"`{name}`" for name in names[:-1]) + f" and `{names[-1]}`"
-        raise ValueError(
-            f"exactly one of {listed} must be given, but got {' and '.join(given) or 'none'}"
-        )
-    return given[0]
-
-
-class TeacherSection(Part):
-    """The model that knows: loaded, trained here, an ONNX file, any callable, or several together.
-
-    Exactly one of `model`, `onnx`, `predictor` and `ensemble`. A `model` has `weights` (a file) or
-    `training`; a custom one may have neither, when its factory returns it trained. An `ensemble`
-    answers with the mean of its members' probabilities.
-    """
-
-    model: Entry | None = None
-    weights: str | None = None
-    training: Training | None = None
-    onnx: str | None = None
-    predictor: Entry | None = None
-    ensemble: tuple[MemberSection, ...] = Field(default=(), strict=False)
-    answers: Literal["logits", "probabilities"] = "logits"
-    preprocess: PreprocessSection | None = None
-
-    @property
-    def members(self) -> "tuple[MemberSection | TeacherSection, ...]":
-        """Every model that is asked: those of the ensemble, or this one."""
-        return self.ensemble or (self,)
-
-    @model_validator(mode="after")
-    def _one_teacher(self) -> "TeacherSection":
-        kind = _one_of(self, ("model", "onnx", "predictor", "ensemble"))
-        if kind == "ensemble" and (self.preprocess is not None or self.answers != "logits"):
-            raise ValueError(
-                "`preprocess` and `answers` differ from member to member: write them into the "
-                "members of the `ensemble`"
-            )
-        if self.model is not None and self.answers != "logits":
-            raise ValueError(
-                "`answers: probabilities` is for `onnx` and `predictor`; a `model` answers with "
-                "logits: remove it"
-            )
-        sources = [n for n in ("weights", "training") if getattr(self, n) is not None]
-        if self.model is None and sources:
-            raise ValueError(f"`{sources[0]}` belongs to `model`, but got `{kind}` with it")
-        if len(sources) == 2 or (self.model and self.model.kind != "custom" and not sources):
-            raise ValueError(
-                "a teacher `model` needs `weights` (a file to load) or `training` (train it here), "
-                f"one of the two, but got {' and '.join(sources) or 'neither'}"
-            )
-        return self
-
-
-class ReusedHead(Part):
-    """A student that answers with its teacher's own last layer (SimKD).
-
-    Paths are found where they are empty. `factor` is how many times narrower than the teacher's map
-    the projector before that layer is inside.
-    """
-
-    student_head: str = ""
-    teacher_head: str = ""
-    student_features: str = ""
-    teacher_features: str = ""
-    factor: Count = 2
-
-
-class StudentSection(Part):
-    """The model that learns, built anew for every seed."""
-
-    model: Entry
-    reused_head: ReusedHead | None = None
 
 
 class LabelsSection(Part):
@@ -171,32 +79,6 @@ class LabelsSection(Part):
         if self.use == "live" and (self.views is not None or self.store is not None):
             raise ValueError(
                 "`use: live` stores nothing, but `views` or `store` is given: remove one of them"
-            )
-        return self
-
-
-class Phase(Part):
-    """One phase of a distillation: its own objective, and its own training where it differs."""
-
-    objective: tuple[TermEntry, ...] = Field(strict=False, min_length=1)
-    training: Training | None = None
-
-
-class Step(Part):
-    """One step of the run. `distil` trains the student, and its control beside it."""
-
-    kind: Literal["distil"] = "distil"
-    objective: tuple[TermEntry, ...] | None = Field(default=None, strict=False, min_length=1)
-    phases: tuple[Phase, ...] | None = Field(default=None, strict=False, min_length=1)
-    training: Training = Training()
-    control: bool = True
-
-    @model_validator(mode="after")
-    def _objective_or_phases(self) -> "Step":
-        if self.objective is not None and self.phases is not None:
-            raise ValueError(
-                "`objective` and `phases` exclude each other, but both are given: "
-                "move the objective into the last phase"
             )
         return self
 
@@ -235,6 +117,22 @@ class ExportSection(Part):
     calibration: Literal["minmax", "entropy", "percentile"] = "minmax"
 
 
+class TransferSection(Part):
+    """Another task with few labels, for which the student's features are to be good too.
+
+    `labelled` rows (a share or a number) are drawn `draws` times from those that are not test rows;
+    on each draw a linear head is fitted for every model's frozen features. `features` and
+    `teacher_features` name the layers; empty, it is what the last linear layer reads.
+    """
+
+    source: Entry
+    test: Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=1)] | Literal["given"] = 0.2
+    labelled: Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=3)]
+    draws: Annotated[int, Field(ge=2)] = 5
+    features: str = ""
+    teacher_features: str = ""
+
+
 class Recipe(Part):
     """A run, written down."""
 
@@ -244,10 +142,11 @@ class Recipe(Part):
     teacher: TeacherSection
     student: StudentSection
     labels: LabelsSection = LabelsSection()
-    steps: tuple[Step, ...] = Field(default=(Step(),), strict=False, min_length=1)
+    steps: tuple[Step, ...] = Field(default=(DistilStep(),), strict=False, min_length=1)
     budget: BudgetSection = BudgetSection()
     evaluate: EvaluateSection = EvaluateSection()
     export: ExportSection = ExportSection()
+    transfer: TransferSection | None = None
     seeds: Annotated[int, Field(ge=1, le=10_000)] | tuple[Seed, ...] = 5
 
     @field_validator("seeds", mode="before")
@@ -267,22 +166,39 @@ class Recipe(Part):
         """The seeds themselves: `seeds: 3` means 0, 1 and 2."""
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
+    @model_validator(mode="after")
+    def _steps_in_order(self) -> "Recipe":
+        check_order(self.steps)
+        return self
+
+    @property
+    def chain(self) -> tuple[Link, ...]:
+        """What happens to the student, in order."""
+        return links(self.steps, default_objective(self.task.kind))
+
     @property
     def phases(self) -> tuple[Phase, ...]:
         """Every phase of every step in order, each with its training."""
-        default = default_objective(self.task.kind)
-        flat: list[Phase] = []
-        for step in self.steps:
-            phases = step.phases or (Phase(objective=step.objective or default),)
-            flat.extend(
-                Phase(objective=p.objective, training=p.training or step.training) for p in phases
-            )
-        return tuple(flat)
+        return tuple(phase for link in self.chain for phase in link.phases)
 
     @property
     def has_control(self) -> bool:
-        """Whether every step trains the control."""
-        return all(step.control for step in self.steps)
+        """Whether every step that trains also trains the control."""
+        return all(step.control for step in self.steps if isinstance(step, Learning))
+
+    @property
+    def quantized(self) -> QuantizeStep | None:
+        """How the exported student is put into fewer bits: the last step, or `export.int8`."""
+        last = self.steps[-1]
+        if isinstance(last, QuantizeStep):
+            return last
+        if not self.export.int8:
+            return None
+        return QuantizeStep(
+            kind="quantize",
+            calibration=self.export.calibration,
+            calibration_rows=self.export.calibration_rows,
+        )
 
 
 def default_objective(task: str) -> tuple[TermEntry, ...]:

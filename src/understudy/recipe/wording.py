@@ -118,16 +118,13 @@ def _real_path(loc: tuple[str | int, ...], data: Any, *, missing: bool) -> Place
 
 def _known_keys(path: Place) -> list[str]:
     """The keys that a section knows, found by walking the typed model."""
-    model: Any = Recipe
+    models: list[Any] = [Recipe]
     for part in path:
         if isinstance(part, int):
             continue
-        field_info = model.model_fields.get(part)
-        found = _models_in(field_info.annotation) if field_info else []
-        if not found:
-            return []
-        model = found[0]
-    return list(model.model_fields)
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
+        models = [model for field in fields for model in _models_in(field.annotation)]
+    return list(dict.fromkeys(name for model in models for name in model.model_fields))
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

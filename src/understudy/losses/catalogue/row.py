@@ -26,7 +26,7 @@ class Authors:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One loss, for whoever chooses, checks or lists losses.
+    """One loss or constraint, for whoever chooses, checks or lists them.
 
     Attributes:
         loss: the class. Its constructor takes only keywords and refuses bad constants; called
@@ -34,7 +34,9 @@ class Row:
         function: the pure function that the class holds the constants of.
         needs: the names of the teacher's knowledge it compares with, none for hard labels.
             `features` stands for the layers that the term names.
-        reads: the name of what it reads of the student.
+        reads: the name of what it reads of the student: of its answers, `features`, or `weights`
+            for a constraint, which is called with its weights and their starts by name and gives
+            one value.
         labels: whether its target is the data set's own label.
         family: what is matched.
         paper: who, when, what and which section.
@@ -53,7 +55,8 @@ class Row:
         settings: that adapter's own, where this loss needs other than its defaults.
         teaches: whether it moves the student, and not only an adapter for a later phase.
         related: whether a row's value depends on the rest of its batch, so that it needs two.
-        control: whether the control trains with it too: learning from labels, not distillation.
+        control: whether the control trains with it too: learning from labels, or a constraint on
+            weights, not distillation.
     """
 
     loss: type[nn.Module]

@@ -1,0 +1,47 @@
+"""What is wrong with cuts and with the order of steps, beyond the form of each."""
+
+from collections.abc import Iterator
+
+from understudy.build.layers import reads_layers
+from understudy.errors import Mistake
+from understudy.recipe import Learning, Recipe
+
+# What another shape of the student means for terms that have found its layers already.
+_AFTER = (
+    "the layers of the student are found once, before its first step, but `{kind}` compares layers "
+    "after a step that changes their shapes: write that cut into `student.from_teacher`, or "
+    "compare answers only"
+)
+
+
+def chain_mistakes(recipe: Recipe) -> Iterator[Mistake]:
+    """Mistakes in where a student comes from and in what its steps do."""
+    yield from _teacher(recipe)
+    yield from _layers(recipe)
+
+
+def _teacher(recipe: Recipe) -> Iterator[Mistake]:
+    if recipe.student.from_teacher and recipe.teacher.model is None:
+        given = next(
+            (n for n in ("onnx", "predictor", "ensemble") if getattr(recipe.teacher, n)), "none"
+        )
+        law = (
+            "a student is cut from a teacher that is one PyTorch `model`, but the teacher is "
+            f"`{given}`: give `student.model` instead"
+        )
+        yield Mistake(path=("student", "from_teacher"), law=law)
+
+
+def _layers(recipe: Recipe) -> Iterator[Mistake]:
+    changed = False
+    for link in recipe.chain:
+        changed = changed or bool(link.cuts) or link.aware is not None
+        step = recipe.steps[link.step]
+        if not changed or not isinstance(step, Learning):
+            continue
+        for number, phase in enumerate(link.phases):
+            for place, entry in enumerate(phase.objective):
+                if reads_layers(entry):
+                    inside = ("phases", number) if step.phases else ()
+                    path = ("steps", link.step, *inside, "objective", place)
+                    yield Mistake(path=path, law=_AFTER.format(kind=entry.kind))

@@ -1,0 +1,219 @@
+"""Stage `student`: start weights per seed, fresh or cut from the teacher, and a dry run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from understudy import build
+from understudy.contracts import Student
+from understudy.errors import ExportError, ModelError, UnderstudyError
+from understudy.evaluate.cost import parameters
+from understudy.export.onnx import export_onnx
+from understudy.folders import read_json
+from understudy.models.deployable import Deployable
+from understudy.models.weights import load_into, read_weights, save_weights, weights_fingerprint
+from understudy.pipeline.cutting import Chosen, again, choose, latency_ms, untrained_teacher
+from understudy.pipeline.matching import rehearse
+from understudy.pipeline.members import load_teacher
+from understudy.pipeline.prepare import signatures
+from understudy.pipeline.teach import Loaded, teach
+from understudy.pipeline.work import Work
+from understudy.students.planning import plan_table
+from understudy.students.regularised import with_dropout, with_stochastic_depth
+from understudy.students.reused_head import reused_head
+from understudy.students.scratch import scratch
+
+
+def begin(work: Work) -> Loaded:
+    """Do the stages `student` and `teacher`; the teacher."""
+    section = work.recipe.student
+    if section.from_teacher or section.reused_head is not None:
+        rehearse_cuts(work)
+        loaded = teach(work)
+        build_students(work)
+        return loaded
+    # First, since a student that cannot be deployed is to be found before a teacher is trained.
+    build_students(work)
+    if work.crew.leads:
+        rehearse(work, lambda: fresh_student(work, work.recipe.seed_list[0]))
+    return teach(work)
+
+
+def rehearse_cuts(work: Work) -> None:
+    """Cut a teacher that is still to be trained, so that no hours go into one that cannot be."""
+    section = work.recipe.teacher
+    begun = (work.folder / "teacher" / "stage.json").is_file()
+    if not work.recipe.student.from_teacher or section.training is None or begun:
+        return
+    if work.crew.leads:
+        chosen = choose(work, work.recipe.student.from_teacher, untrained_teacher(work), seed=0)
+        path = work.folder / ".work" / "dry-run.onnx"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try_export(work, chosen.module, path)
+        student = Student(module=chosen.module, provenance=chosen.provenance)
+        rehearse(work, lambda: student)
+
+
+def build_students(work: Work) -> dict[str, Any]:
+    """Do the stage `student`; its summary."""
+    depends = student_mark(work) | {"seeds": list(work.recipe.seed_list)}
+    summary: dict[str, Any] = work.stage("student", depends, lambda folder: _build(work, folder))
+    limit = work.recipe.budget.parameters
+    if limit is not None and summary["parameters"] > limit:
+        work.notes.append(
+            f"the student has {summary['parameters']:,} parameters, the budget allows {limit:,}"
+        )
+        work.progress.say(f"student: {work.notes[-1]}")
+    return summary
+
+
+def student_mark(work: Work) -> dict[str, Any]:
+    """Everything that a student's start is a function of, beside its seed."""
+    section = work.recipe.student
+    entry, teacher = section.model, None
+    if section.from_teacher or section.reused_head is not None:
+        # The teacher's weights are a part of such a student.
+        teacher = read_json(work.folder / "teacher" / "stage.json")["summary"]["fingerprint"]
+    return {
+        "student": section.model_dump(mode="json"),
+        "teacher": teacher,
+        "code": signatures(entry, work.place) if entry and entry.kind == "custom" else {},
+        "data": work.data_mark,
+    }
+
+
+def _build(work: Work, folder: Path) -> dict[str, Any]:
+    module: Deployable | None = None
+    start: dict[str, str] = {}
+    plans: dict[str, Any] = {}
+    first: Chosen | None = None
+    for seed in work.recipe.seed_list:
+        if work.recipe.student.from_teacher:
+            chosen = _cut(work, seed)
+            module, plans[str(seed)] = _regularised(work, chosen.module), chosen.plans
+            first = first or chosen
+        else:
+            module = fresh_student(work, seed).module  # type: ignore[assignment]
+        assert module is not None
+        save_weights(module, folder / f"seed-{seed}.safetensors")
+        start[str(seed)] = weights_fingerprint(module)
+    assert module is not None
+    # A student that cannot be exported is found now, not after hours of training.
+    try_export(work, module, folder / "dry-run.onnx")
+    summary: dict[str, Any] = {"parameters": parameters(module), "start": start}
+    if first is not None:
+        summary |= {"plans": plans, "importance": first.importance, "plan": _table(work, first)}
+    return summary
+
+
+def _cut(work: Work, seed: int) -> Chosen:
+    _, modules = load_teacher(work)
+    assert modules[0] is not None  # `build.check` refuses other teachers
+    return choose(work, work.recipe.student.from_teacher, modules[0], seed=seed)
+
+
+def _table(work: Work, chosen: Chosen) -> dict[str, Any]:
+    """What the cut student will be, before anything is trained."""
+    _, modules = load_teacher(work)
+    whole = modules[0]
+    assert whole is not None
+    rows = work.material.inputs[torch.from_numpy(work.material.splits.train[:1])]
+    fed = whole.preprocess(rows)
+    before_ms = latency_ms(work, whole)
+    table = plan_table(
+        whole.network,
+        chosen.module.network,
+        fed,
+        before_ms=before_ms,
+        provenance=chosen.provenance,
+    )
+    for line in [*chosen.lines, *table.lines()]:
+        work.progress.say(f"student: {line}")
+    return table.to_data()
+
+
+def try_export(work: Work, module: Deployable, path: Path) -> None:
+    """Ask a student for a few rows, and export it to a file that is thrown away.
+
+    Raises:
+        ModelError: it cannot answer.
+        ExportError: it cannot be exported.
+    """
+    rows = work.material.inputs[work.material.splits.train[:4]]
+    try:
+        with torch.no_grad():
+            module.eval()(rows)
+    except UnderstudyError:
+        raise
+    except Exception as error:  # whatever a network of the user's raises
+        raise ModelError(
+            f"the student cannot answer raw rows of shape {list(rows.shape[1:])}: "
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}: "
+            "check its arguments"
+        ) from error
+    try:
+        export_onnx(module, rows, path, metadata={})
+    except ExportError as error:
+        raise ExportError(f"the student cannot be deployed as it is: {error}") from error
+    path.unlink()
+
+
+def fresh_student(work: Work, seed: int) -> Student:
+    """The student of a seed with its start weights; the control starts from the same."""
+    section = work.recipe.student
+    if section.from_teacher:
+        return _inherited(work, seed)
+    assert section.model is not None
+    make = build.network(
+        section.model, work.material.facts, work.place, where="the student's model"
+    )
+    student = scratch(lambda: work.material.deployable(make()), seed=seed)
+    whole = student.module
+    assert isinstance(whole, Deployable)
+    provenance: Mapping[str, str] = {}
+    if section.reused_head is not None:
+        _, modules = load_teacher(work)
+        if len(modules) != 1 or modules[0] is None:
+            raise ModelError("`reused_head` needs one teacher that is a PyTorch `model`")
+        rows = work.material.inputs[torch.from_numpy(work.material.splits.train[:2])]
+        made = reused_head(
+            whole.network,
+            modules[0].network,
+            whole.preprocess(rows),
+            seed=seed,
+            **section.reused_head.model_dump(),
+        )
+        whole.network, provenance = made.module, made.provenance
+    return Student(module=_regularised(work, whole), provenance=provenance)
+
+
+def _inherited(work: Work, seed: int) -> Student:
+    """The student of a seed as it was cut from the teacher."""
+    folder = work.folder / "student"
+    plans = read_json(folder / "stage.json")["summary"]["plans"][str(seed)]
+    _, modules = load_teacher(work)
+    assert modules[0] is not None
+    student = again(work, plans, modules[0], seed=seed)
+    module = student.module
+    assert isinstance(module, Deployable)
+    _regularised(work, module)
+    path = folder / f"seed-{seed}.safetensors"
+    load_into(module, read_weights(path), source=str(path))
+    return Student(module=module, provenance=student.provenance)
+
+
+def _regularised(work: Work, module: Deployable) -> Deployable:
+    """With what is left out at random while training."""
+    section = work.recipe.student
+    network: nn.Module = module.network
+    if section.dropout:
+        network = with_dropout(network, section.dropout)
+    if section.stochastic_depth:
+        rows = work.material.inputs[torch.from_numpy(work.material.splits.train[:2])]
+        fed = module.preprocess(rows)
+        network = with_stochastic_depth(network, fed, section.stochastic_depth)
+    module.network = network
+    return module

@@ -1,0 +1,149 @@
+"""The two models of a recipe: the teacher, loaded or trained, and the student."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from understudy.recipe.cuts import Cut
+from understudy.recipe.parts import Count, Entry, Part, Positive, Share, Training
+from understudy.recipe.steps import one_or_several
+
+
+class PreprocessSection(Part):
+    """How raw rows become what a network takes; what is null is found on the training rows."""
+
+    scale: Positive | None = None
+    mean: tuple[float, ...] | None = Field(default=None, strict=False)
+    std: tuple[Positive, ...] | None = Field(default=None, strict=False)
+
+
+class MemberSection(Part):
+    """One model that knows, loaded: a member of an ensemble.
+
+    Exactly one of `model`, `onnx` and `predictor`. A `model` has `weights` (a file); a custom one
+    may have none, when its factory returns it trained.
+    """
+
+    model: Entry | None = None
+    weights: str | None = None
+    onnx: str | None = None
+    predictor: Entry | None = None
+    answers: Literal["logits", "probabilities"] = "logits"
+    preprocess: PreprocessSection | None = None
+
+    @model_validator(mode="after")
+    def _one_member(self) -> "MemberSection":
+        _one_of(self, ("model", "onnx", "predictor"))
+        if self.model is not None and self.answers != "logits":
+            raise ValueError(
+                "`answers: probabilities` is for `onnx` and `predictor`; a `model` answers with "
+                "logits: remove it"
+            )
+        if self.model is None and self.weights is not None:
+            raise ValueError("`weights` belongs to `model`, but there is none: remove it")
+        if self.model is not None and self.model.kind != "custom" and self.weights is None:
+            raise ValueError("a member's `model` needs `weights`, a file to load, but got none")
+        return self
+
+
+def _one_of(part: Part, names: tuple[str, ...]) -> str:
+    given = [name for name in names if getattr(part, name)]
+    if len(given) != 1:
+        listed = ", ".join(f"`{name}`" for name in names[:-1]) + f" and `{names[-1]}`"
+        raise ValueError(
+            f"exactly one of {listed} must be given, but got {' and '.join(given) or 'none'}"
+        )
+    return given[0]
+
+
+class TeacherSection(Part):
+    """The model that knows: loaded, trained here, an ONNX file, any callable, or several together.
+
+    Exactly one of `model`, `onnx`, `predictor` and `ensemble`. A `model` has `weights` (a file) or
+    `training`; a custom one may have neither, when its factory returns it trained. An `ensemble`
+    answers with the mean of its members' probabilities.
+    """
+
+    model: Entry | None = None
+    weights: str | None = None
+    training: Training | None = None
+    onnx: str | None = None
+    predictor: Entry | None = None
+    ensemble: tuple[MemberSection, ...] = Field(default=(), strict=False)
+    answers: Literal["logits", "probabilities"] = "logits"
+    preprocess: PreprocessSection | None = None
+
+    @property
+    def members(self) -> "tuple[MemberSection | TeacherSection, ...]":
+        """Every model that is asked: those of the ensemble, or this one."""
+        return self.ensemble or (self,)
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> "TeacherSection":
+        kind = _one_of(self, ("model", "onnx", "predictor", "ensemble"))
+        if kind == "ensemble" and (self.preprocess is not None or self.answers != "logits"):
+            raise ValueError(
+                "`preprocess` and `answers` differ from member to member: write them into the "
+                "members of the `ensemble`"
+            )
+        if self.model is not None and self.answers != "logits":
+            raise ValueError(
+                "`answers: probabilities` is for `onnx` and `predictor`; a `model` answers with "
+                "logits: remove it"
+            )
+        sources = [n for n in ("weights", "training") if getattr(self, n) is not None]
+        if self.model is None and sources:
+            raise ValueError(f"`{sources[0]}` belongs to `model`, but got `{kind}` with it")
+        if len(sources) == 2 or (self.model and self.model.kind != "custom" and not sources):
+            raise ValueError(
+                "a teacher `model` needs `weights` (a file to load) or `training` (train it here), "
+                f"one of the two, but got {' and '.join(sources) or 'neither'}"
+            )
+        return self
+
+
+class ReusedHead(Part):
+    """A student that answers with its teacher's own last layer (SimKD).
+
+    Paths are found where they are empty. `factor` is how many times narrower than the teacher's map
+    the projector before that layer is inside.
+    """
+
+    student_head: str = ""
+    teacher_head: str = ""
+    student_features: str = ""
+    teacher_features: str = ""
+    factor: Count = 2
+
+
+class StudentSection(Part):
+    """The model that learns: built anew for every seed, or cut from the teacher.
+
+    Exactly one of `model` and `from_teacher`, one cut or several in sequence. `dropout` and
+    `stochastic_depth` are shares of activations and of blocks that are left out while training.
+    """
+
+    model: Entry | None = None
+    from_teacher: tuple[Cut, ...] = Field(default=(), strict=False)
+    reused_head: ReusedHead | None = None
+    dropout: Share = 0.0
+    stochastic_depth: Share = 0.0
+
+    @field_validator("from_teacher", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return one_or_several(value)
+
+    @model_validator(mode="after")
+    def _one_student(self) -> "StudentSection":
+        _one_of(self, ("model", "from_teacher"))
+        if self.from_teacher and self.reused_head is not None:
+            raise ValueError(
+                "`reused_head` is for a `model`; a student cut from its teacher has the teacher's "
+                "last layer already: remove it"
+            )
+        if any(cut.kind == "scratch" for cut in self.from_teacher[1:]):
+            raise ValueError(
+                "`kind: scratch` makes a fresh network, so it must be the first of `from_teacher`"
+            )
+        return self

@@ -1,0 +1,129 @@
+"""How much a block matters when it is looked at by itself: one number per row and block."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from understudy.students.branches import Passage, answers, ends_of, watching
+from understudy.students.chain import given_to
+from understudy.students.reduction import at_places
+from understudy.students.removal import first_tensor, with_first
+from understudy.students.surgery import skipped
+from understudy.students.weighting import Output, distances
+
+
+def cosine(network: nn.Module, rows: Tensor, paths: Sequence[str], *, batch_size: int) -> Tensor:
+    """1 - cosine of a block's input and output, mean over places, `[rows, blocks]`."""
+    found: dict[str, list[Tensor]] = {path: [] for path in paths}
+
+    def see(path: str, passage: Passage) -> None:
+        given, made = at_places(passage.given.float()), at_places(passage.made.detach().float())
+        found[path].append(1 - F.cosine_similarity(given, made, dim=2).mean(dim=1))
+
+    with watching(network, paths, see):
+        answers(network, rows, batch_size=batch_size)
+    return torch.stack([torch.cat(parts) for parts in found.values()], dim=1)
+
+
+def rise(
+    network: nn.Module,
+    rows: Tensor,
+    paths: Sequence[str],
+    goal: Tensor,
+    labels: Tensor | None,
+    output: Output,
+    *,
+    batch_size: int,
+) -> Tensor:
+    """How much the loss rises when a block passes its input on, `[rows, blocks]`."""
+
+    def loss() -> Tensor:
+        made = answers(network, rows, batch_size=batch_size)
+        if labels is None:
+            return distances(made, goal, output)
+        return _hard(made, labels, output)
+
+    before = loss()
+    columns = []
+    for path in paths:
+        with skipped(network, path):
+            columns.append(loss() - before)
+    return torch.stack(columns, dim=1)
+
+
+def taylor(
+    network: nn.Module,
+    rows: Tensor,
+    paths: Sequence[str],
+    goal: Tensor,
+    labels: Tensor | None,
+    output: Output,
+    *,
+    batch_size: int,
+) -> Tensor:
+    """|gradient of the loss times what a block adds|, `[rows, blocks]`; weights are left alone."""
+    middle = goal.mean(dim=0)
+    columns = []
+    for place in range(0, len(rows), batch_size):
+        part = slice(place, place + batch_size)
+        own = None if labels is None else labels[part]
+        with torch.enable_grad():
+            made, added, nudges = _nudged(network, rows[part], paths)
+            if own is not None:
+                loss = _hard(made, own, output)
+            elif output == "logits":
+                loss = _hard(made, goal[part].argmax(dim=-1), output)
+            else:
+                loss = (made - middle).square().flatten(1).sum(dim=1) / 2
+            # Rows do not see each other at rest, so the slope of the sum holds that of each.
+            slopes = torch.autograd.grad(loss.sum(), [nudges[path] for path in paths])
+        moved = [
+            (slope * added[path]).flatten(1).sum(dim=1).abs()
+            for path, slope in zip(paths, slopes, strict=True)
+        ]
+        columns.append(torch.stack(moved, dim=1))
+    return torch.cat(columns).float()
+
+
+def _nudged(
+    network: nn.Module, rows: Tensor, paths: Sequence[str]
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """The answer, what each block adds, and zeros that were added to that, to take slopes in."""
+    added: dict[str, Tensor] = {}
+    nudges: dict[str, Tensor] = {}
+
+    def hooks(path: str) -> tuple[Any, Any]:
+        def before(_: nn.Module, args: Any, settings: Any) -> None:
+            given = given_to(args, settings)
+            if given is not None:
+                added[path] = -given.detach().clone()
+
+        def after(_: nn.Module, _args: Any, made: Any) -> Any:
+            found = first_tensor(made)
+            if found is None or path not in added:
+                return made
+            added[path] += found.detach()
+            nudges[path] = torch.zeros_like(found, requires_grad=True)
+            return with_first(made, found + nudges[path])
+
+        return before, after
+
+    with ExitStack() as stack:
+        for path in paths:
+            (first, last), (before, after) = ends_of(network, path), hooks(path)
+            stack.callback(first.register_forward_pre_hook(before, with_kwargs=True).remove)
+            stack.callback(last.register_forward_hook(after).remove)
+        made = answers(network, rows, batch_size=len(rows))
+    return made, added, nudges
+
+
+def _hard(made: Tensor, labels: Tensor, output: Output) -> Tensor:
+    """The loss on labels, one number per row, mean over positions."""
+    if output == "values":
+        return distances(made, labels.to(made).reshape(made.shape), "values")
+    each = F.cross_entropy(made.flatten(0, -2), labels.flatten(), reduction="none")
+    return each.reshape(len(made), -1).mean(dim=1)
