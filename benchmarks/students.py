@@ -1,9 +1,10 @@
 """Which half of a teacher's blocks to keep: the importance distiller against other choices.
 
 The real ResNet-32 on CIFAR-100 and a real sentence encoder keep half of their blocks, are distilled
-shortly, all in the same way, and are scored on test rows after the last epoch. `even` spreads the
-kept blocks, `random` is the mean of five draws, `unscaled` is importance without factors for the kept
-branches, `cosine`, `skip` and `taylor` are other measures of importance, and `scratch` is the structure that importance chose with fresh weights.
+shortly, all in the same way, and are scored on test rows after the last epoch. `evenly` spreads the
+kept blocks, `random` is the mean of five draws, `unscaled` is importance without factors for the
+kept branches, `cosine`, `skip` and `taylor` are other measures of importance, and `scratch` is the
+structure that importance chose with fresh weights.
 
 FULL=1: 20,000 images, 10 epochs, three seeds of every arm. Reduced: 5,000 images, 3 epochs, three
 seeds of every arm but random, of whose five draws each has one.
@@ -229,16 +230,14 @@ def images_table(found: Mapping[str, list[dict[str, Any]]]) -> tuple[dict[str, f
             assert verdict.low is not None
             assert verdict.high is not None
             assert verdict.effect is not None
-            apart = (
-                f"{100 * verdict.effect:+.2f} ({100 * verdict.low:+.2f} to {100 * verdict.high:+.2f})"
-            )
+            low, high = 100 * verdict.low, 100 * verdict.high
+            apart = f"{100 * verdict.effect:+.2f} ({low:+.2f} to {high:+.2f})"
             if by == "importance":
                 figures["importance_over_even"] = 100 * verdict.effect
                 figures["importance_over_even_low"] = 100 * verdict.low
         before = np.mean([p["before"] for p in parts])
-        lines.append(
-            f"| {by} | {100 * before:.1f} % | {100 * values.mean():.2f} % | {apart} | {len(parts)} |"
-        )
+        mean = 100 * values.mean()
+        lines.append(f"| {by} | {100 * before:.1f} % | {mean:.2f} % | {apart} | {len(parts)} |")
     gain = figures["cifar_importance"] - figures["cifar_random"]
     figures["importance_gain_points"] = 100 * gain
     figures["importance_over_scratch_points"] = 100 * (

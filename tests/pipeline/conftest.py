@@ -80,3 +80,22 @@ def place(taught, tmp_path):
     from pipeline.lessons import copied
 
     return lambda name="one": copied(taught, tmp_path / name)
+
+
+@pytest.fixture(scope="session")
+def with_blocks(tmp_path_factory):
+    """A folder of a run that has a teacher to cut and no student yet; tests copy it."""
+    from pipeline.chains import DEPTH, cut_from
+    from pipeline.lessons import begun
+
+    folder = tmp_path_factory.mktemp("with-blocks")
+    begun(cut_from(DEPTH), folder)
+    return folder
+
+
+@pytest.fixture
+def cutting(with_blocks, tmp_path):
+    """Gives folders with that teacher, by name."""
+    from pipeline.lessons import copied
+
+    return lambda name="one": copied(with_blocks, tmp_path / name)

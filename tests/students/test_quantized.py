@@ -173,7 +173,7 @@ def test_the_int8_file_answers_as_what_was_trained(make, rows, near, tmp_path):
         expected = aware(rows).numpy()
     found = check_parity(expected, int8, rows.numpy(), atol=np.inf, rtol=0.0)
     assert found.same_argmax is not None
-    assert found.same_argmax >= 0.97
+    assert found.same_argmax >= 0.95  # an untrained network's classes nearly tie
     from understudy.deployed import Deployed
 
     answers = Deployed.open(int8, threads=1).predict(rows.numpy())

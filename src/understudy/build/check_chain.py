@@ -9,7 +9,7 @@ from understudy.recipe import Learning, Recipe
 # What another shape of the student means for terms that have found its layers already.
 _AFTER = (
     "the layers of the student are found once, before its first step, but `{kind}` compares layers "
-    "after a step that changes their shapes: write that cut into `student.from_teacher`, or "
+    "in or after a step that changes them: write that cut into `student.from_teacher`, or "
     "compare answers only"
 )
 
@@ -37,7 +37,8 @@ def _layers(recipe: Recipe) -> Iterator[Mistake]:
     for link in recipe.chain:
         changed = changed or bool(link.cuts) or link.aware is not None
         step = recipe.steps[link.step]
-        if not changed or not isinstance(step, Learning):
+        # The rounds of a step have the same terms.
+        if not changed or not link.last or not isinstance(step, Learning):
             continue
         for number, phase in enumerate(link.phases):
             for place, entry in enumerate(phase.objective):

@@ -1,6 +1,6 @@
 """A cut of the recipe, chosen as a plan and applied: where a cut's `kind` meets its functions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -175,10 +175,14 @@ def read_plan(data: Mapping[str, Any]) -> Plan:
 
 
 def traced(first: Mapping[str, str], then: Mapping[str, str]) -> dict[str, str]:
-    """Where blocks came from over two cuts; what the second one has no word of is unchanged."""
-    return {own: first.get(middle, middle) for own, middle in then.items()} if then else dict(first)
+    """Where blocks came from over two cuts.
 
-
-def only_first(cuts: Sequence[Cut]) -> bool:
-    """Whether the chain begins with a fresh network, so that nothing is inherited."""
-    return bool(cuts) and isinstance(cuts[0], ScratchCut)
+    One cut may speak of blocks and the other of the stages that hold them: a cut that leaves all
+    of its own in their places has moved nothing inside them either.
+    """
+    if not first or not then:
+        return dict(then or first)
+    still = all(own == middle for own, middle in then.items())
+    if still and not set(then) <= set(first):
+        return dict(first)
+    return {own: first.get(middle, middle) for own, middle in then.items()}

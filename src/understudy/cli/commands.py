@@ -115,6 +115,22 @@ def check(recipe: RecipePath, settings: Settings = None, as_json: Json = False) 
 
 
 @app.command()
+def plan(
+    recipe: RecipePath, settings: Settings = None, as_json: Json = False, quiet: Quiet = False
+) -> None:
+    """Show what the student will be, and what it will cost, without training anything."""
+    from understudy.cli.show import Bars, write
+    from understudy.pipeline.planning import plan as planned
+
+    loaded, place = _load(recipe, settings, None)
+    found = planned(loaded, place, progress=Bars(quiet=quiet))
+    if as_json:
+        typer.echo(json.dumps(found.data | {"notes": found.notes}))
+        return
+    write("\n".join([*found.lines, *(f"note: {note}" for note in found.notes)]))
+
+
+@app.command()
 def run(
     recipe: RecipePath,
     settings: Settings = None,

@@ -112,6 +112,11 @@ def result(record: Any, *, as_json: bool) -> None:
         console.print(f"budget: {check['name']} {measured} is {state} {limit}", highlight=False)
     for note in data["warnings"]:
         console.print(f"note: {note}", highlight=False, markup=False)
+    ratio = data["deployed"].get("speedup_quantized")
+    if ratio is not None:
+        form = data.get("quantized") or "int8"
+        word = f"{ratio:.1f} times as fast as" if ratio >= 1.05 else "not faster than"
+        console.print(f"{form}: {word} the float file for one row here", highlight=False)
     for name in ("onnx", "onnx_int8", "report"):
         if data["files"].get(name):
             label = {"onnx": "model", "onnx_int8": "model (int8)", "report": "report"}[name]
@@ -131,7 +136,7 @@ def _table(data: Mapping[str, Any]) -> Table:
         score = model["scores"][primary]
         latency = model["latency_ms"]
         table.add_row(
-            name.replace("_", " "),
+            _shown(name, data),
             f"{score['value']:.4f}",
             f"{score['low']:.4f}–{score['high']:.4f}",
             _number(model["parameters"]),
@@ -140,6 +145,11 @@ def _table(data: Mapping[str, Any]) -> Table:
             _number(latency["batch32"], 3),
         )
     return table
+
+
+def _shown(name: str, data: Mapping[str, Any]) -> str:
+    form = data.get("quantized")
+    return (f"student {form}" if name == "student_int8" and form else name).replace("_", " ")
 
 
 def _number(value: float | int | None, digits: int = 4) -> str:

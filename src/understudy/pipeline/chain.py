@@ -1,6 +1,7 @@
 """The chain of one arm: cuts between its phases, and what is kept after every step."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from understudy.pipeline.cutting import FEW, again, calibration, choose
 from understudy.pipeline.work import Work
 from understudy.recipe import Link, PruneStep, QuantizeStep
 from understudy.students.quantized import finish_aware, prepare_aware
-from understudy.students.sparse import Sparsity
+from understudy.students.sparse import Masks, Sparsity
 
 RANGES = "ranges.json"
 
@@ -63,7 +64,7 @@ def _cut(work: Work, student: Deployable, link: Link, number: int, folder: Path,
     if not work.crew.agree(written.is_file()) and work.crew.leads:
         folder.mkdir(parents=True, exist_ok=True)
         chosen = choose(work, link.cuts, student, seed=seed)
-        for line in chosen.lines:
+        for line in chosen.heads:
             work.progress.say(f"step {link.step + 1}: {line}")
         save_weights(chosen.module, weights)
         write_json(written, {"plans": chosen.plans, "importance": chosen.importance})
@@ -93,6 +94,26 @@ def after(work: Work, student: Deployable, link: Link, folder: Path, *, several:
 def step_file(step: int) -> str:
     """The weights after a step."""
     return f"step-{step + 1}.safetensors"
+
+
+def dry_run(work: Work, start: Deployable, *, seed: int) -> Deployable:
+    """What the steps would leave of a student if it learned nothing: its structure at the end.
+
+    Raises:
+        ModelError: a cut that cannot be made, weights that cannot be pruned, or layers that cannot
+            be rounded.
+    """
+    student, pruned = deepcopy(start).eval(), False
+    for link in work.recipe.chain:
+        if link.cuts:
+            student = choose(work, link.cuts, student, seed=seed, rehearsal=True).module
+        if link.sparsity is not None:
+            zeros, pruned = sparsity(link.sparsity, pruned=pruned), True
+            assert zeros is not None
+            Masks(student, zeros)
+        if link.aware is not None:
+            student.network, _ = finish_aware(_rounding(work, student, link.aware, rows=FEW))
+    return student
 
 
 def sparsity(step: PruneStep | None, *, pruned: bool) -> Sparsity | None:

@@ -22,6 +22,8 @@ from understudy.recipe import Cut
 
 # Shapes of a plan that is made again depend on no row; these are for its dry run.
 FEW = 2
+# An energy that one direction has, whatever the weights are.
+LEAST = 1e-6
 Plans = Sequence[Mapping[str, Any]]
 
 
@@ -33,6 +35,7 @@ class Chosen:
         module: raw rows in, as the one that was cut.
         plans: one per cut, as plain data.
         lines: what goes and what stays, for people.
+        heads: the first line of every cut.
         importance: of the blocks, where a cut measured it.
         provenance: block paths to those of the network that was cut.
     """
@@ -40,12 +43,22 @@ class Chosen:
     module: Deployable
     plans: list[dict[str, Any]]
     lines: list[str]
+    heads: list[str]
     importance: dict[str, Any] | None
     provenance: dict[str, str] = field(default_factory=dict)
 
 
-def choose(work: Work, cuts: Sequence[Cut], whole: Deployable, *, seed: int) -> Chosen:
+def choose(
+    work: Work, cuts: Sequence[Cut], whole: Deployable, *, seed: int, rehearsal: bool = False
+) -> Chosen:
     """Choose and make every cut in order; the model itself is not changed.
+
+    Args:
+        work: the run.
+        cuts: in order.
+        whole: what is cut.
+        seed: of random choices.
+        rehearsal: whether the weights are still to be learned, so that only shapes count.
 
     Raises:
         ModelError: a cut that cannot be made, with what can.
@@ -53,9 +66,10 @@ def choose(work: Work, cuts: Sequence[Cut], whole: Deployable, *, seed: int) -> 
     module, family = deepcopy(whole).eval(), None
     plans: list[dict[str, Any]] = []
     lines: list[str] = []
+    heads: list[str] = []
     importance: dict[str, Any] | None = None
     provenance: dict[str, str] = {}
-    for cut in cuts:
+    for cut in map(_on_any_weights, cuts) if rehearsal else cuts:
         if cut.kind == "scratch":
             family = teachers_family(work, whole)
         rows, labels = calibration(work, build.calibration_rows(cut))
@@ -74,10 +88,18 @@ def choose(work: Work, cuts: Sequence[Cut], whole: Deployable, *, seed: int) -> 
         provenance = build.traced(provenance, made.provenance)
         plans.append(plan.to_data())
         lines += plan.lines()
+        heads += plan.lines()[:1]
         if found is not None:
             importance = found.to_data() | {"kept": list(made.provenance.values())}
+    if family is not None:  # a fresh network has nothing of the teacher's
+        provenance = {}
     return Chosen(
-        module=module, plans=plans, lines=lines, importance=importance, provenance=provenance
+        module=module,
+        plans=plans,
+        lines=lines,
+        heads=heads,
+        importance=importance,
+        provenance=provenance,
     )
 
 
@@ -94,7 +116,14 @@ def again(work: Work, plans: Plans, whole: Deployable, *, seed: int) -> Student:
         )
         module = _around(work, module, made.module)
         provenance = build.traced(provenance, made.provenance)
-    return Student(module=module, provenance=provenance)
+    return Student(module=module, provenance={} if family is not None else provenance)
+
+
+def _on_any_weights(cut: Cut) -> Cut:
+    """A cut that untrained weights do not refuse: their spectra are flat, trained ones' are not."""
+    if cut.kind == "low_rank" and cut.energy is not None:
+        return cut.model_copy(update={"energy": LEAST})
+    return cut
 
 
 def _around(work: Work, module: Deployable, network: nn.Module) -> Deployable:

@@ -19,6 +19,7 @@ from understudy.errors import DataError
 from understudy.evaluate.cost import Cost, flops, onnx_cost, parameters, torch_cost
 from understudy.evaluate.quality import Score, interval, row_values
 from understudy.evaluate.verdict import Verdict, gap_closed, judge, unproved
+from understudy.export.forms import speed_ratio
 from understudy.export.onnx import stored_parameters
 from understudy.folders import read_json, write_atomic, write_json
 from understudy.models.deployable import Deployable
@@ -243,13 +244,17 @@ def _deployed(work: Work, answers: Mapping[str, Array], labels: Array, seed: int
     positions = test_rows(work)
     own = _file_answers(work, STUDENT, positions).astype(np.float64)
     at = work.recipe.seed_list.index(seed)
-    int8 = None
+    int8, speedup = None, None
     if "student_int8" in answers:
         int8 = primary.value(answers["student_int8"][at].astype(np.float64), labels)
+        rows = work.material.rows.inputs[work.material.splits.train[:32]]
+        files = [work.folder / "export" / name for name in (STUDENT, STUDENT_INT8)]
+        speedup = speed_ratio(*files, rows, seconds=work.recipe.evaluate.latency_seconds)
     return {
         "seed": seed,
         primary.name: primary.value(own, labels),
         f"{primary.name}_int8": int8,
+        "speedup_quantized": speedup,
     }
 
 

@@ -1,7 +1,7 @@
 """What the report maps: where teacher and student place test rows by what they see in them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ def feature_map(work: Work, arms: Sequence[Trained], loaded: Loaded) -> dict[str
         ]
     except ModelError:  # a network without a last linear layer
         return None
-    kind = "tsne" if len(positions) >= 30 else "pca"
+    kind: Literal["pca", "tsne"] = "tsne" if len(positions) >= 30 else "pca"
     placed = project(seen[0], seen[1], kind=kind)
     labels = work.material.all_labels.numpy()[positions]
     names = [task.classes[int(label)] for label in labels]

@@ -11,10 +11,12 @@ from understudy import build
 from understudy.contracts import Student
 from understudy.errors import ExportError, ModelError, UnderstudyError
 from understudy.evaluate.cost import parameters
+from understudy.export.forms import Form, make_form
 from understudy.export.onnx import export_onnx
 from understudy.folders import read_json
 from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_weights, save_weights, weights_fingerprint
+from understudy.pipeline.chain import chain_marks, dry_run
 from understudy.pipeline.cutting import Chosen, again, choose, latency_ms, untrained_teacher
 from understudy.pipeline.matching import rehearse
 from understudy.pipeline.members import load_teacher
@@ -26,6 +28,8 @@ from understudy.students.regularised import with_dropout, with_stochastic_depth
 from understudy.students.reused_head import reused_head
 from understudy.students.scratch import scratch
 
+# Enough to calibrate a file that is thrown away.
+FEW_ROWS = 8
 
 def begin(work: Work) -> Loaded:
     """Do the stages `student` and `teacher`; the teacher."""
@@ -34,11 +38,13 @@ def begin(work: Work) -> Loaded:
         rehearse_cuts(work)
         loaded = teach(work)
         build_students(work)
+        rehearse_steps(work)
         return loaded
     # First, since a student that cannot be deployed is to be found before a teacher is trained.
     build_students(work)
     if work.crew.leads:
         rehearse(work, lambda: fresh_student(work, work.recipe.seed_list[0]))
+    rehearse_steps(work)
     return teach(work)
 
 
@@ -49,12 +55,56 @@ def rehearse_cuts(work: Work) -> None:
     if not work.recipe.student.from_teacher or section.training is None or begun:
         return
     if work.crew.leads:
-        chosen = choose(work, work.recipe.student.from_teacher, untrained_teacher(work), seed=0)
-        path = work.folder / ".work" / "dry-run.onnx"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try_export(work, chosen.module, path)
+        cuts, whole = work.recipe.student.from_teacher, untrained_teacher(work)
+        chosen = choose(work, cuts, whole, seed=0, rehearsal=True)
+        folder = work.folder / ".work"
+        folder.mkdir(parents=True, exist_ok=True)
+        try_export(work, chosen.module, folder / "dry-run.onnx")
         student = Student(module=chosen.module, provenance=chosen.provenance)
         rehearse(work, lambda: student)
+        if _does_more(work):
+            _try_steps(work, chosen.module, folder)
+
+
+def rehearse_steps(work: Work) -> None:
+    """Do the stage `rehearsal`: what the steps after the first training do, before any training.
+
+    Raises:
+        ModelError: a step that cannot be made of this student.
+        ExportError: what is left at the end cannot be deployed.
+    """
+    if not _does_more(work):
+        return
+    quantized = work.recipe.quantized
+    depends = student_mark(work) | {
+        "chain": chain_marks(work),
+        "quantized": None if quantized is None else quantized.form,
+    }
+    work.stage("rehearsal", depends, lambda folder: _rehearsed(work, folder))
+
+
+def _does_more(work: Work) -> bool:
+    return any(step.kind != "distil" for step in work.recipe.steps)
+
+
+def _rehearsed(work: Work, folder: Path) -> dict[str, Any]:
+    module = fresh_student(work, work.recipe.seed_list[0]).module
+    assert isinstance(module, Deployable)
+    return {"parameters": parameters(_try_steps(work, module, folder))}
+
+
+def _try_steps(work: Work, start: Deployable, folder: Path) -> Deployable:
+    """Go through the steps without learning, and make the files that come out of them."""
+    module = dry_run(work, start, seed=work.recipe.seed_list[0])
+    path, small = folder / "dry-run.onnx", folder / "dry-run.small.onnx"
+    step = work.recipe.steps[-1]
+    try_export(work, module, path, keep=step.kind == "quantize")
+    if step.kind == "quantize":
+        rows = work.material.rows.inputs[work.material.splits.train[:FEW_ROWS]]
+        make_form(path, small, Form(kind=step.form), rows=rows)
+        path.unlink()
+        small.unlink()
+    return module
 
 
 def build_students(work: Work) -> dict[str, Any]:
@@ -130,13 +180,18 @@ def _table(work: Work, chosen: Chosen) -> dict[str, Any]:
         before_ms=before_ms,
         provenance=chosen.provenance,
     )
-    for line in [*chosen.lines, *table.lines()]:
+    # The first line of a cut says what it leaves; `understudy plan` shows all of them.
+    for line in chosen.heads:
         work.progress.say(f"student: {line}")
+    work.progress.say(
+        f"student: {table.parameters[0]:,} to {table.parameters[1]:,} parameters, predicted "
+        f"{table.ms[0]:.3f} to {table.ms[1]:.3f} ms for one row"
+    )
     return table.to_data()
 
 
-def try_export(work: Work, module: Deployable, path: Path) -> None:
-    """Ask a student for a few rows, and export it to a file that is thrown away.
+def try_export(work: Work, module: Deployable, path: Path, *, keep: bool = False) -> None:
+    """Ask a student for a few rows, and export it to a file that is thrown away unless kept.
 
     Raises:
         ModelError: it cannot answer.
@@ -158,7 +213,19 @@ def try_export(work: Work, module: Deployable, path: Path) -> None:
         export_onnx(module, rows, path, metadata={})
     except ExportError as error:
         raise ExportError(f"the student cannot be deployed as it is: {error}") from error
-    path.unlink()
+    if not keep:
+        path.unlink()
+
+
+def begin_plain(work: Work) -> Deployable:
+    """The first seed's fresh network as it stands in the recipe, without what a teacher gives."""
+    section, facts = work.recipe.student, work.material.facts
+    assert section.model is not None
+    make = build.network(section.model, facts, work.place, where="the student's model")
+    seed = work.recipe.seed_list[0]
+    module = scratch(lambda: work.material.deployable(make()), seed=seed).module
+    assert isinstance(module, Deployable)
+    return module
 
 
 def fresh_student(work: Work, seed: int) -> Student:

@@ -14,6 +14,12 @@ _STAND_IN = {
     "teacher": {"model": {"kind": "mlp", "hidden": [1]}, "training": {}},
     "student": {"model": {"kind": "mlp", "hidden": [1]}},
 }
+# Likewise for an entry of a list, whose other entries must stay where the file has them.
+_ENTRIES: dict[str, Any] = {
+    "steps": {"kind": "distil"},
+    "from_teacher": {"kind": "depth", "keep": 1.0},
+    "cuts": {"kind": "depth", "keep": 1.0},
+}
 _ROUNDS = 50
 
 
@@ -56,4 +62,8 @@ def _remove(data: Any, path: Sequence[str | int]) -> None:
     if not trail:
         return
     parent, part = trail[-1]
+    name = trail[-2][1] if len(trail) > 1 else None
+    if isinstance(parent, list) and name in _ENTRIES:
+        parent[part] = copy.deepcopy(_ENTRIES[name])
+        return
     del parent[part]

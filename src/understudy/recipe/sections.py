@@ -166,10 +166,11 @@ class Recipe(Part):
         """The seeds themselves: `seeds: 3` means 0, 1 and 2."""
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
-    @model_validator(mode="after")
-    def _steps_in_order(self) -> "Recipe":
-        check_order(self.steps)
-        return self
+    @field_validator("steps")
+    @classmethod
+    def _steps_in_order(cls, value: tuple[Step, ...]) -> tuple[Step, ...]:
+        check_order(value)
+        return value
 
     @property
     def chain(self) -> tuple[Link, ...]:

@@ -9,7 +9,10 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from understudy.recipe.cuts import Cut, ToKeep
 from understudy.recipe.parts import Count, Part, Share, TermEntry, Training
 
-Calibration = Literal["minmax", "entropy", "percentile"]
+# Over the whole network every layer keeps a hundredth of its weights.
+Gone = Annotated[float, Field(gt=0, le=0.99)]
+
+Calibration = Literal["minmax", "entropy", "percentile", "mse"]
 Form = Literal["int8", "weight_int8", "weight_int4"]
 
 
@@ -66,24 +69,47 @@ class CutStep(Part):
         return self
 
 
+def _changed(step: Part, names: Sequence[str]) -> list[str]:
+    """The fields that are not as by default; a recipe that was written down has them all."""
+    fields = type(step).model_fields
+    return [name for name in names if getattr(step, name) != fields[name].get_default()]
+
+
+_FOR_WEIGHTS = ("schedule", "begin", "end", "layers")
+_FOR_CHANNELS = ("protect", "rounds")
+
+
 class PruneStep(Learning):
     """Weights become zero, or channels go, little by little while the student learns.
 
     With `structure: weights`, `to` is the share of weights that are zero at the end, or a pattern
-    such as `2:4` (two of every four stay). With `structure: channels`, `to` is the share of
-    channels, heads and hidden units that are gone at the end, in `rounds` cuts with a part of the
-    epochs after each.
+    such as `2:4` (two of every four stay), of `layers`. With `structure: channels`, `to` is the
+    share of channels, heads and hidden units that are gone at the end, in `rounds` cuts with a
+    part of the epochs after each; the layers of `protect` keep their width.
     """
 
     kind: Literal["prune"]
-    to: Share | Annotated[str, Field(pattern=r"^\d+:\d+$")]
+    to: Gone | Annotated[str, Field(pattern=r"^\d+:\d+$")]
     structure: Literal["weights", "channels"] = "weights"
     schedule: Literal["cubic", "linear", "once"] = "cubic"
     begin: Share = 0.0
     end: Annotated[float, Field(gt=0, le=1)] = 0.75
     layers: tuple[str, ...] = Field(default=(), strict=False)
     by: Literal["magnitude", "taylor", "activation", "gradient"] = "magnitude"
+    protect: tuple[str, ...] = Field(default=(), strict=False)
     rounds: Count = 3
+
+    @field_validator("to")
+    @classmethod
+    def _a_pattern_leaves_some(cls, value: float | str) -> float | str:
+        if isinstance(value, str):
+            kept, group = map(int, value.split(":"))
+            if not 0 < kept < group:
+                raise ValueError(
+                    f"a pattern is `N:M` with `0 < N < M`, but got {value}: 2:4 leaves two of "
+                    "every four weights"
+                )
+        return value
 
     @model_validator(mode="after")
     def _fits_the_structure(self) -> "PruneStep":
@@ -101,6 +127,13 @@ class PruneStep(Learning):
             raise ValueError(
                 f"single weights are chosen by magnitude, but got `by: {self.by}`: remove it, or "
                 "use `structure: channels`"
+            )
+        others = _FOR_WEIGHTS if self.structure == "channels" else _FOR_CHANNELS
+        foreign = _changed(self, others)
+        if foreign:
+            raise ValueError(
+                f"`{foreign[0]}` means nothing with `structure: {self.structure}`, but is given: "
+                "remove it, or choose the other structure"
             )
         if self.begin >= self.end:
             raise ValueError(
@@ -131,7 +164,7 @@ class QuantizeStep(Learning):
                 f"`aware: true` rounds weights and activations to int8, but got `form: "
                 f"{self.form}`: remove one of them"
             )
-        given = [n for n in ("objective", "phases", "training") if n in self.model_fields_set]
+        given = _changed(self, ("objective", "phases", "training"))
         if given and not self.aware:
             raise ValueError(
                 f"`{given[0]}` is for `aware: true`: without it nothing is trained in this step"
@@ -212,7 +245,7 @@ def _rounds(step: PruneStep, number: int, phase: Phase) -> list[Link]:
     for turn in range(count):
         epochs = phase.training.epochs * (turn + 1) // count - phase.training.epochs * turn // count
         training = phase.training.model_copy(update={"epochs": epochs})
-        cut = {"kind": "width", "keep": keep, "by": step.by, "protect": step.layers}
+        cut = {"kind": "width", "keep": keep, "by": step.by, "protect": step.protect}
         found.append(
             Link(
                 step=number,

@@ -65,7 +65,7 @@ def _mistake(item: Any, data: Any) -> Mistake:
     path = _real_path(item["loc"], data, missing=kind == "missing")
     if kind == "extra_forbidden":
         word = str(path[-1])
-        return Mistake(path=path, law=f"unknown key `{word}`: {_suggestion(word, path[:-1])}")
+        return Mistake(path=path, law=f"unknown key `{word}`: {_suggestion(word, path[:-1], data)}")
     if kind == "missing":
         return Mistake(path=path, law=f"`{path[-1]}` is required and missing here")
     if kind == "value_error":
@@ -77,14 +77,14 @@ def _mistake(item: Any, data: Any) -> Mistake:
     return Mistake(path=path, law=f"{law}, but got {short(given)}{_hint(kind, given)}")
 
 
-def _suggestion(word: str, section: Place) -> str:
+def _suggestion(word: str, section: Place, data: Any) -> str:
     """What an unknown key may have been meant to be, here or one section further down."""
-    known = _known_keys(section)
+    known = _known_keys(section, data)
     meant = SYNONYMS.get(word, word)
     if meant != word and meant in known:
         return f"did you mean `{meant}`? known: {', '.join(sorted(known))}"
     hint = did_you_mean(word, known)
-    inside = [key for key in known if meant in _known_keys((*section, key))]
+    inside = [key for key in known if meant in _known_keys((*section, key), data)]
     if inside and not hint.startswith("did you mean"):
         hint = f"did you mean `{inside[0]}.{meant}`? {hint}"
     return hint
@@ -105,7 +105,13 @@ def _real_path(loc: tuple[str | int, ...], data: Any, *, missing: bool) -> Place
     """Pydantic's location without the names of union branches, which no file contains."""
     path: list[str | int] = []
     here = data
+    branch = False
     for position, part in enumerate(loc):
+        # Of parts that are told apart by `kind`, that comes first; a key may be called the same.
+        if not branch and isinstance(here, dict) and here.get("kind") == part:
+            branch = True
+            continue
+        branch = False
         try:
             here = here[part]
         except (KeyError, IndexError, TypeError):
@@ -116,15 +122,35 @@ def _real_path(loc: tuple[str | int, ...], data: Any, *, missing: bool) -> Place
     return tuple(path)
 
 
-def _known_keys(path: Place) -> list[str]:
-    """The keys that a section knows, found by walking the typed model."""
+def _known_keys(path: Place, data: Any) -> list[str]:
+    """The keys that a section knows, found by walking the typed model beside the data."""
     models: list[Any] = [Recipe]
+    here = data
     for part in path:
-        if isinstance(part, int):
-            continue
-        fields = [model.model_fields[part] for model in models if part in model.model_fields]
-        models = [model for field in fields for model in _models_in(field.annotation)]
+        here = _inside(here, part)
+        if not isinstance(part, int):
+            fields = [model.model_fields[part] for model in models if part in model.model_fields]
+            models = [model for field in fields for model in _models_in(field.annotation)]
+        if isinstance(here, dict):
+            models = _of_kind(models, here.get("kind"))
     return list(dict.fromkeys(name for model in models for name in model.model_fields))
+
+
+def _inside(here: Any, part: str | int) -> Any:
+    try:
+        return here[part]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _of_kind(models: list[Any], kind: Any) -> list[Any]:
+    """Those of several models that are told apart by `kind` that a mapping is of."""
+    several = [m for m in models if "kind" in m.model_fields]
+    if len(several) < 2 or len(several) < len(models):
+        return models
+    if kind is None:  # the first one is what a mapping without a kind is
+        return several[:1]
+    return [m for m in several if kind in get_args(m.model_fields["kind"].annotation)] or models
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

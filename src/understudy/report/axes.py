@@ -5,13 +5,22 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from understudy.report import svg
+from understudy.report.record import RunRecord
 from understudy.report.svg import Point, Scale
-from understudy.report.wording import Number
+from understudy.report.wording import Number, short
 
 WIDTH, HEIGHT = 440.0, 280.0
 LEFT, TOP, RIGHT, BOTTOM = 50.0, 30.0, 426.0, 238.0
 
 DISPLAY = {"teacher": "teacher", "student": "student", "control": "control", "student_int8": "int8"}
+
+
+def shown(record: RunRecord, name: str) -> str:
+    """What a model of this run is called: the small file by the form it has."""
+    form = record.get("quantized")
+    if name == "student_int8" and isinstance(form, str):
+        return short(form.replace("_", " "), 20)
+    return DISPLAY[name]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

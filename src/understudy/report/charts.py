@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from understudy.report import axes, svg, wording
-from understudy.report.axes import BOTTOM, DISPLAY, LEFT, RIGHT, TOP, Axis
+from understudy.report.axes import BOTTOM, LEFT, RIGHT, TOP, Axis, shown
 from understudy.report.record import RunRecord, as_number
 from understudy.report.svg import Point, Scale
 from understudy.report.wording import Number
@@ -41,7 +41,7 @@ def trade_off(record: RunRecord, cost: str) -> str:
         if low is not None and high is not None:
             parts.append(svg.line((at[0], y(low)), (at[0], y(high)), f"whisker {name}"))
             walls.append((at[0] - 2, y(high), at[0] + 2, y(low)))
-        spots.append((at, DISPLAY[name]))
+        spots.append((at, shown(record, name)))
     where = axes.place(spots, walls, left=LEFT, right=axes.WIDTH)
     for name, (at, label), (spot, anchor) in zip(points, spots, where, strict=True):
         score = wording.score(record.score(name)[0], record.unit)

@@ -16,16 +16,26 @@ def delivery(record: RunRecord) -> str:
 
 
 def _files(record: RunRecord) -> str:
+    form = str(record.get("quantized") or "int8").replace("_", " ")
     rows = [
         _file(record, "onnx", "student", record.primary, "student"),
-        _file(record, "onnx_int8", "student, int8", f"{record.primary}_int8", "student_int8"),
+        _file(record, "onnx_int8", f"student, {form}", f"{record.primary}_int8", "student_int8"),
     ]
     if not any(rows):
         return ""
     seed = record.get("deployed", "seed")
     which = "" if seed is None else f" from seed {wording.cut(seed, 20)}"
     head = f'<h2>Files to deploy <span class="quiet">{which}</span></h2>'
-    return f'{head}<ul class="files">{"".join(rows)}</ul>'
+    return f'{head}<ul class="files">{"".join(rows)}</ul>{_speed(record)}'
+
+
+def _speed(record: RunRecord) -> str:
+    """Whether the quantised file is faster here: smaller does not mean faster."""
+    ratio = record.number("deployed", "speedup_quantized")
+    if ratio is None:
+        return ""
+    word = f"{ratio:.1f} times as fast as" if ratio >= 1.05 else "not faster than"
+    return f'<p class="quiet">For one row the quantised file is {word} the float one here.</p>'
 
 
 def _file(record: RunRecord, key: str, name: str, score: str, model: str) -> str:

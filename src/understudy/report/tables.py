@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from html import escape
 
 from understudy.report import svg, wording
-from understudy.report.axes import DISPLAY
+from understudy.report.axes import DISPLAY, shown
 from understudy.report.record import RunRecord, as_number
 
 _MOST_SCORES = 24
@@ -30,7 +30,8 @@ def side_by_side(record: RunRecord) -> str:
     if not models:
         return ""
     heads = "".join(
-        f'<th role="columnheader" scope="col" class="{name}">{_sign(name)} {DISPLAY[name]}</th>'
+        f'<th role="columnheader" scope="col" class="{name}">{_sign(name)} '
+        f"{shown(record, name)}</th>"
         for name in models
     )
     rows = [*_scores(record), *_costs(record)]
@@ -54,7 +55,7 @@ def timings(record: RunRecord) -> str:
                     wording.milliseconds(v) for v in times
                 ]
                 data = "".join(f"<td>{cell}</td>" for cell in cells)
-                rows.append(f'<tr><th scope="row">{DISPLAY[name]}</th>{data}</tr>')
+                rows.append(f'<tr><th scope="row">{shown(record, name)}</th>{data}</tr>')
     if not rows:
         return ""
     heads = ("model", "batch", "threads", "median", "95th percentile")

@@ -130,7 +130,9 @@ def fold_norms(network: nn.Module, pairs: Mapping[str, str]) -> None:
     for path, behind in pairs.items():
         norm = network.get_submodule(behind)
         _fold(network.get_submodule(path), norm)
-        network.set_submodule(behind, nn.Identity().train(norm.training))
+        for parent in list(network.modules()):  # it may be known under several names
+            for name in [name for name, child in parent._modules.items() if child is norm]:
+                setattr(parent, name, nn.Identity().train(norm.training))
 
 
 def rounds_output(layer: nn.Module, seen: Watched) -> bool:

@@ -128,7 +128,7 @@ class RoundedNorm(nn.BatchNorm2d):
 
     def _check_input_dim(self, input: Tensor) -> None:
         # It stands for normalisations of other dimensions too; they checked it when watched.
-        return
+        del input
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalised maps."""

@@ -1,0 +1,1 @@
+"""Divide a large network into blocks, teach each block alone, and recombine under a budget."""

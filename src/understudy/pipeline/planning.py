@@ -1,0 +1,104 @@
+"""What a recipe's student will be, before anything is trained: `understudy plan`."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from understudy.contracts import Progress, Silent
+from understudy.evaluate.cost import flops, parameters
+from understudy.models.deployable import Deployable
+from understudy.models.weights import load_into, read_weights
+from understudy.pipeline.crew import Crew
+from understudy.pipeline.cutting import choose, latency_ms
+from understudy.pipeline.members import member_module
+from understudy.pipeline.prepare import load, prepare
+from understudy.pipeline.student import begin_plain, try_export
+from understudy.pipeline.work import Work
+from understudy.recipe import Recipe, Source
+from understudy.students.planning import plan_table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """What was found out.
+
+    Attributes:
+        lines: for people: what goes, what stays, and the table.
+        data: the same as plain data.
+        notes: what the plan does not know yet.
+    """
+
+    lines: list[str]
+    data: dict[str, Any]
+    notes: list[str]
+
+
+def plan(recipe: Recipe, place: Source, *, progress: Progress | None = None) -> Planned:
+    """Cut the teacher as the recipe says, try to export what is left, and tell what it costs.
+
+    Nothing is trained and nothing is kept. A teacher that the recipe trains is cut with the weights
+    it starts from: the shapes are those of the run, but which blocks are important is not known.
+
+    Raises:
+        ModelError: a cut that cannot be made, with what can.
+        ExportError: a student that cannot be deployed.
+        DataError: rows that cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="understudy-plan-") as folder:
+        work = Work(
+            recipe=recipe,
+            place=place,
+            folder=Path(folder),
+            progress=progress or Silent(),
+            crew=Crew(),
+            load=load,
+        )
+        prepare(work)
+        if not recipe.student.from_teacher:
+            return _fresh(work)
+        whole, notes = _teacher(work)
+        chosen = choose(work, recipe.student.from_teacher, whole, seed=recipe.seed_list[0])
+        path = Path(folder) / "plan.onnx"
+        try_export(work, chosen.module, path)
+        rows = work.material.inputs[torch.from_numpy(work.material.splits.train[:1])]
+        table = plan_table(
+            whole.network,
+            chosen.module.network,
+            whole.preprocess(rows),
+            before_ms=latency_ms(work, whole),
+            provenance=chosen.provenance,
+        )
+        data = {"plans": chosen.plans, "importance": chosen.importance, "table": table.to_data()}
+        return Planned(lines=[*chosen.lines, *table.lines()], data=data, notes=notes)
+
+
+def _teacher(work: Work) -> tuple[Deployable, list[str]]:
+    section = work.recipe.teacher
+    whole, notes = member_module(work, section), []
+    if section.weights is not None:
+        path = work.place.resolve(section.weights)
+        load_into(whole.network, read_weights(path), source=str(path))
+    elif section.training is not None:
+        notes.append(
+            "the teacher is trained in the run: shapes and costs are as they will be, but which "
+            "parts matter most is not known before"
+        )
+    return whole, notes
+
+
+def _fresh(work: Work) -> Planned:
+    """A student that is not cut: its size, work and time."""
+    module = begin_plain(work)
+    try_export(work, module, work.folder / "plan.onnx")
+    count, milliseconds = parameters(module), latency_ms(work, module)
+    operations = flops(module, work.material.inputs[:1])
+    shown = "-" if operations is None else f"{operations / 1e6:,.2f}"
+    line = (
+        f"the student is a fresh network of {count:,} parameters, {shown} MFLOPs and "
+        f"{milliseconds:.3f} ms for one row on one thread (measured, untrained)"
+    )
+    data = {"parameters": count, "flops": operations, "ms": milliseconds}
+    return Planned(lines=[line], data=data, notes=[])
