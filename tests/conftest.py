@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("understudy", deadline=None)
+settings.load_profile("understudy")
 
 DATA = os.environ.get("UNDERSTUDY_DATA")
 SKIPPED = pytest.StashKey[list[str]]()

@@ -66,7 +66,10 @@ def test_layers_are_not_compared_after_a_cut(mistakes):
 
 
 def test_layers_are_not_compared_in_a_phase_after_a_cut(mistakes):
-    phases = "phases:\n      - objective: [{kind: hard_label}]\n      - {objective: [{kind: soft_target}, {kind: hint}]}\n"
+    phases = (
+        "phases:\n      - objective: [{kind: hard_label}]\n"
+        "      - {objective: [{kind: soft_target}, {kind: hint}]}\n"
+    )
     (told,) = mistakes(f"steps:\n  - {CHANGES['cut']}\n  - kind: distil\n    {phases}")
     for part in ("line 9", "steps[1].phases[1].objective[1]", "`hint`"):
         assert part in told, told

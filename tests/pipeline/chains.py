@@ -1,10 +1,10 @@
-"""Small chains of steps: a teacher with blocks to cut, kept once, and what the chain's files are."""
+"""Small chains of steps: a teacher with blocks to cut, and what the files of a chain are."""
 
 import torch
 
+from pipeline.lessons import BASE, HARD, TRAINING
 from understudy.models.weights import read_weights
 from understudy.pipeline.members import load_teacher
-from pipeline.lessons import BASE, HARD, TRAINING
 
 # Six blocks in three stages; two of a stage have the same shapes.
 TEACHER = {

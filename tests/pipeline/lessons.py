@@ -10,8 +10,8 @@ from understudy import recipe as recipes
 from understudy.folders import make_folder
 from understudy.pipeline.crew import Crew
 from understudy.pipeline.distil import distil
-from understudy.pipeline.student import begin
 from understudy.pipeline.prepare import load, prepare
+from understudy.pipeline.student import begin
 from understudy.pipeline.work import Work
 
 BASE = {

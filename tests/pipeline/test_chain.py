@@ -1,4 +1,4 @@
-"""The steps of a run on real arms: what each leaves, in which order, and that a stop changes none."""
+"""The steps of a run on real arms: what each leaves, in which order, and that stops change none."""
 
 import json
 import os
@@ -28,8 +28,8 @@ from pipeline.test_kills import start, wait_for
 from understudy.errors import ExportError, ModelError
 from understudy.evaluate.cost import parameters
 from understudy.folders import read_json
-from understudy.pipeline.distil import trained_module
 from understudy.pipeline.distil import start as student_at_its_start
+from understudy.pipeline.distil import trained_module
 
 CUT = {"kind": "cut", "cuts": [WIDTH, {"kind": "low_rank", "energy": 0.9}]}
 PRUNE = {**distil(training={**ONE, "epochs": 2}), "kind": "prune", "to": 0.6}
@@ -55,8 +55,8 @@ def test_every_step_leaves_weights_that_fit_the_structure_after_it(whole):
     _, work, arm = whole
     sizes = [parameters(trained_module(work, arm, step=step)) for step in range(4)]
     assert parameters(student_at_its_start(work, 0)) == sizes[0] > sizes[1] == sizes[2] > sizes[3]
-    for step in range(4):
-        assert (arm.folder / f"step-{step + 1}.safetensors").is_file()
+    kept = sorted(path.name for path in arm.folder.glob("step-*"))
+    assert kept == [f"step-{step}.safetensors" for step in (1, 2, 3)]
     last = trained_module(work, arm, step=3).state_dict()
     for name, value in trained_module(work, arm).state_dict().items():
         assert torch.equal(last[name], value), name
@@ -72,9 +72,7 @@ def test_a_cut_goes_on_with_the_weights_before_it(whole):
     network = before.network
     for data in read_json(arm.folder / "cut-2.json")["plans"]:
         rows = before.preprocess(calibration(work, 256)[0])
-        network = build.apply_cut(
-            build.read_plan(data), network, rows, seed=0, family=None
-        ).module
+        network = build.apply_cut(build.read_plan(data), network, rows, seed=0, family=None).module
     rows = rows_of(work)
     with torch.no_grad():
         wanted = network.eval()(before.preprocess(rows))
@@ -84,8 +82,8 @@ def test_a_cut_goes_on_with_the_weights_before_it(whole):
 
 def test_pruned_weights_stay_zero_while_rounding_is_learned(whole):
     _, _, arm = whole
-    names = [f"step-{n}.safetensors" for n in (3, 4)]
-    pruned, ended = (weights_of(arm.folder / name) for name in names)
+    files = ("step-3.safetensors", "weights.safetensors")
+    pruned, ended = (weights_of(arm.folder / name) for name in files)
     kernels = [n for n, v in pruned.items() if v.ndim == 4 and zeros(pruned, n) > 0]
     gone = {name: pruned[name] == 0 for name in kernels}
     share = sum(int(g.sum()) for g in gone.values()) / sum(g.numel() for g in gone.values())
@@ -115,12 +113,13 @@ def test_a_finished_chain_is_not_done_again(whole):
 
 def test_a_pattern_stays_through_another_training(cutting):
     prune = {**distil(), "kind": "prune", "to": "2:4"}
-    work, (arm,) = learned(cut_from(DEPTH, steps=[prune, distil()]), cutting())
-    for file in ("step-1.safetensors", "step-2.safetensors"):
+    _, (arm,) = learned(cut_from(DEPTH, steps=[prune, distil()]), cutting())
+    files = ("step-1.safetensors", "weights.safetensors")
+    for file in files:
         kernel = weights_of(arm.folder / file)[PRUNED]
         groups = (kernel == 0).movedim(1, -1).reshape(-1, 4).sum(1)
         assert bool((groups == 2).all()), file
-    one, other = (weights_of(arm.folder / f"step-{n}.safetensors")[PRUNED] for n in (1, 2))
+    one, other = (weights_of(arm.folder / file)[PRUNED] for file in files)
     assert not torch.equal(one, other), "the second training moved nothing"
 
 
@@ -159,7 +158,7 @@ def test_a_control_goes_through_the_same_chain(cutting):
 
 @pytest.mark.parametrize(("piece", "step", "there", "missing"), [
     # The cut is written, and nothing of the phase after it.
-    (2, 1, ["cut-2.json", "phase-1/finished.json"], ["phase-2/finished.json", "step-3.safetensors"]),
+    (2, 1, ["cut-2.json", "phase-1/finished.json"], ["phase-2/finished.json"]),
     (2, STEPS + 2, ["phase-2/checkpoint.ckpt"], ["phase-2/finished.json"]),
     (3, 2, ["step-3.safetensors", "phase-2/finished.json"], ["ranges.json"]),
 ], ids=["between-cut-and-phase", "in-pruning", "in-rounding"])  # fmt: skip
@@ -181,7 +180,6 @@ def test_a_chain_that_was_stopped_ends_as_one_that_was_not(
 
 
 def test_a_cut_that_was_stopped_before_its_plan_was_written_is_made_again(whole, cutting):
-    """Weights come first, so a plan without them is never found."""
     folder = cutting()
     with pytest.raises(StoppedError):
         learned(cut_from(DEPTH, steps=ALL), folder, Lines("student, seed 0", 1, 2))
@@ -231,6 +229,17 @@ def test_a_form_of_the_file_trains_nothing_again(cutting):
         trained_module(work, arm, step=0)
 
 
+def test_a_run_that_was_stopped_and_got_another_cut_makes_that_one(cutting):
+    folder = cutting()
+    steps = [distil(), {"kind": "cut", "cuts": WIDTH}, distil()]
+    with pytest.raises(StoppedError):
+        learned(cut_from(DEPTH, steps=steps), folder, Lines("student, seed 0", 1, 2))
+    assert (folder / "run" / ".work" / "distil" / "student-0" / "cut-2.json").is_file()
+    steps[1] = {"kind": "cut", "cuts": {**WIDTH, "keep": 0.75}}
+    work, (arm,) = learned(cut_from(DEPTH, steps=steps), folder)
+    assert trained_module(work, arm).network.stages[1][0].conv1.out_channels == 6
+
+
 # --- found out before training -------------------------------------------------------------------
 
 LATE = [
@@ -238,6 +247,7 @@ LATE = [
     ({"kind": "cut", "cuts": {"kind": "depth", "keep": 9}}, ModelError, "9"),
     ({**PRUNE, "to": "1:7"}, ModelError, "groups of 7"),
     ({**PRUNE, "layers": ["blocks.*"]}, ModelError, r"blocks"),
+    ([PRUNE, {**PRUNE, "to": 0.3}], ModelError, "zero already, so `to` must be at least"),
     ({**PRUNE, "structure": "channels", "protect": ["stage"]}, ModelError, "`protect` names"),
 ]
 
@@ -246,8 +256,9 @@ LATE = [
 def test_a_later_step_that_cannot_be_made_is_refused_before_the_teacher_is_trained(
     step, error, law, tmp_path
 ):
+    steps = [distil(), *(step if isinstance(step, list) else [step])]
     with pytest.raises(error, match=law):
-        begun(cut_from(DEPTH, steps=[distil(), step]), tmp_path)
+        begun(cut_from(DEPTH, steps=steps), tmp_path)
     assert not (tmp_path / "run" / "teacher").exists()
 
 

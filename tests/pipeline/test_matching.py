@@ -7,8 +7,8 @@ import pytest
 from pipeline.lessons import HARD, Lines, begun, learned, recipe_of, work_of
 from understudy.errors import ModelError, RecipeError
 from understudy.pipeline.distil import distil, layers
-from understudy.pipeline.student import begin
 from understudy.pipeline.prepare import prepare
+from understudy.pipeline.student import begin
 
 HINT = {"kind": "hint", "layers": {"student": "stages.1", "teacher": "stages.1"}}
 AUTO = {"kind": "attention_transfer", "layers": "auto"}

@@ -1,4 +1,4 @@
-"""Cuts in a recipe: their forms and defaults, exactly one target each, mistakes with suggestions."""
+"""Cuts in a recipe: forms and defaults, exactly one target each, mistakes with suggestions."""
 
 import pytest
 from pydantic import BaseModel

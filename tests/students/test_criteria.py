@@ -177,7 +177,7 @@ def test_labels_must_fit():
     net, given = network(), rows()
     with pytest.raises(ModelError, match="10 rows and 9 labels"):
         scores(net, given, [site()], by="taylor", labels=torch.zeros(9, dtype=torch.int64))
-    with pytest.raises(ModelError, match=r"one class of each answer.*up to 12"):
+    with pytest.raises(ModelError, match=r"one class of each answer.*from 12 to 12"):
         scores(net, given, [site()], by="taylor", labels=torch.full((10,), 12))
     with pytest.raises(ModelError, match="shape of the answer"):
         scores(net, given, [site()], by="taylor", labels=torch.zeros(10, 3))
@@ -199,3 +199,9 @@ def test_the_answer_of_many_is_the_one_that_is_meant():
     assert answer(((logits, states),)) is logits
     with pytest.raises(ModelError, match="must answer with a tensor"):
         answer("yes")
+
+
+def test_a_label_below_minus_one_is_no_class():
+    net, given = nn.Linear(4, 3), torch.randn(6, 4)
+    with pytest.raises(ModelError, match=r"\(-1: none\), but got labels \(6,\) from -5 to -5"):
+        scores(net, given, [], by="taylor", labels=torch.full((6,), -5))

@@ -458,3 +458,43 @@ class TestDepthLaws(StudentLaws):
 
         parent = frozenset(path for path, _ in network.named_modules())
         return StudentCase(make=make, rows=rows, width=4, parent=parent)
+
+
+class Repeats(nn.Module):
+    """One block that runs three times, as ALBERT's, between two single layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.pool = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.block = nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 6))
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, rows):
+        tokens = self.first(rows)
+        for _ in range(3):
+            tokens = tokens + self.block(tokens)
+        return self.head(self.pool(tokens))
+
+
+def test_single_layers_beside_a_block_that_runs_again_are_no_blocks():
+    with pytest.raises(ModelError, match=r"no repeated blocks .*shared blocks run several times"):
+        plan_depth(Repeats(), torch.randn(4, 6), keep=1)
+
+
+class Walked(nn.Module):
+    """A sequence whose layers are called one by one, so that it never runs itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(*(nn.Linear(6, 6) for _ in range(4)))
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, rows):
+        for layer in self.body:
+            rows = torch.relu(layer(rows))
+        return self.head(rows)
+
+
+def test_a_container_that_never_runs_itself_does_not_hide_its_layers():
+    plan = plan_depth(Walked(), torch.randn(4, 6), keep=2)
+    assert len(plan.keep) == len(plan.drop) == 2

@@ -88,6 +88,7 @@ def test_seeds_tell_intervals_and_nothing_else(by):
 
 @pytest.mark.parametrize("by", MEASURES)
 def test_the_network_and_the_random_state_are_left_as_they_were(by):
+    torch.manual_seed(0)
     network = CifarResNet(channels=1, width=4, depth=14, base=2).train()
     network.requires_grad_(False)
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -319,3 +320,52 @@ def test_scales_are_for_blocks_of_the_network():
         scales(network, given, ["nowhere"])
     with pytest.raises(ModelError, match=r"stages\.1\.0, stages\.2\.0 cannot be dropped"):
         scales(network, given, ["stages.0.0"])
+
+
+@pytest.mark.parametrize("by", MEASURES)
+def test_few_rows_equal_rows_and_one_number_per_answer_are_taken(by):
+    network = chain(1.0, 0.5, 0.2)
+    one = nn.Sequential(network, nn.Linear(5, 1))
+    for net, given, output in (
+        (network, rows(8), "logits"),
+        (network, rows(4).repeat(8, 1), "logits"),
+        (one, rows(24), "values"),
+        (one, rows(24), "logits"),
+    ):
+        found = importance(net, given, by=by, output=output)
+        told = [*found.scores.values(), *found.low.values(), *found.high.values()]
+        told += found.coefficients.values()
+        assert torch.tensor(told).isfinite().all()
+
+
+@pytest.mark.parametrize("by", MEASURES)
+def test_rows_without_a_finite_answer_are_refused_by_their_number(by):
+    given = rows(24)
+    given[3, 0] = float("nan")
+    for reduce in ("none", "pca", "lda"):
+        with pytest.raises(ModelError, match=r"1 of 24 calibration rows are not \(3\)"):
+            importance(chain(1.0, 0.5), given, by=by, reduce=reduce)
+
+
+@pytest.mark.parametrize(
+    ("settings", "law"),
+    [
+        ({"by": "skip", "labels": torch.full((24,), 7)}, r"`0 <= label < 5` must hold"),
+        ({"by": "taylor", "labels": torch.randn(24)}, r"labels of classes must be int64 \[24\]"),
+        ({"by": "skip", "output": "values", "labels": torch.randn(24)}, "the form of the answer"),
+        ({"by": "skip", "answers": torch.randn(24, 3)}, r"\[24, 5\], but got \[24, 3\]"),
+        ({"answers": torch.randn(24, 3)}, r"\[24, 5\], but got \[24, 3\]"),
+        ({"ridge": 0.0}, r"`ridge > 0` must hold, but got ridge=0.0"),
+        ({"ridge": -1}, r"`ridge > 0` must hold"),
+    ],
+)
+def test_labels_answers_and_ridges_that_do_not_fit_are_refused(settings, law):
+    with pytest.raises(ModelError, match=law):
+        importance(chain(1.0, 0.5), rows(24), **settings)
+
+
+def test_the_rows_run_once_for_features_and_answers():
+    network, seen = chain(1.0, 0.5), []
+    network.first.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    importance(network, rows(24), coefficients=False)
+    assert seen.count(24) == 1

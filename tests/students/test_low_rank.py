@@ -329,3 +329,15 @@ def test_wrong_rows_wrong_networks_and_no_layers_are_refused():
         plan_low_rank(MLP(inputs=4, width=2, hidden=[8]), rows(9, 4), energy=0.9)
     with pytest.raises(ModelError, match="not finite"):
         plan_low_rank(mlp(), torch.full((4, 12), torch.nan), energy=0.9)
+
+
+def test_what_is_no_plan_is_refused():
+    with pytest.raises(ModelError, match="no plan of a low-rank cut"):
+        LowRankPlan.from_data({"kind": "low_rank", "ranks": {}})
+
+
+def test_layers_that_must_stay_are_told_by_their_reason():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    net = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False).eval()
+    with pytest.raises(ModelError, match=r"layers\.0\.linear1, .* \d+ more: as the module around"):
+        plan_low_rank(net, torch.randn(4, 5, 8), energy=0.5)

@@ -168,3 +168,9 @@ def test_rows_that_do_not_fit_are_refused():
     network = MLP(inputs=4, width=2, hidden=[8, 8])
     with pytest.raises(ModelError, match=r"MLP does not take .*preprocessed"):
         plan_table(network, network, torch.zeros(2, 5))
+
+
+def test_a_table_of_no_rows_is_refused():
+    net = nn.Linear(3, 2)
+    with pytest.raises(ModelError, match="a row or more"):
+        plan_table(net, net, torch.zeros(0, 3))

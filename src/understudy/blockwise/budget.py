@@ -11,7 +11,9 @@ Costs = Mapping[str, Mapping[str, Mapping[str, Number]]]
 _MEMORY, _WEIGHTS = "memory", "bytes"
 
 
-def costs_of(chosen: Sequence[Mapping[str, Number]], rest: Mapping[str, Number]) -> dict[str, float]:
+def costs_of(
+    chosen: Sequence[Mapping[str, Number]], rest: Mapping[str, Number]
+) -> dict[str, float]:
     """What a network of these blocks costs: the names that all of them have.
 
     All are sums but `memory`: the weights and the largest working memory of any block.
@@ -58,8 +60,10 @@ def least(
     *,
     seconds: Number,
 ) -> float | None:
-    """The smallest value of one cost that any combination within the limits has; None: there is none."""
-    lines = [*_lines(costs, rest, limits), *lines_of(costs, rest, name, 0, stretch=1)]
+    """The smallest value of one cost within the limits; None where nothing keeps them."""
+    # In units of the largest, since the solver drops very small weights.
+    unit = max((abs(float(value)) for _, value in _each(costs, name)), default=0.0) or 1.0
+    lines = [*_lines(costs, rest, limits), *lines_of(costs, rest, name, 0, stretch=unit)]
     solved = program.least_stretch(lines, seconds=seconds)
     return None if solved is None else _cost(costs, rest, solved.labels)[name]
 
@@ -74,24 +78,35 @@ def unreachable(
 ) -> str:
     """Why no combination meets the limits, for people.
 
-    It names the limits that cannot hold together (without any one of them the others of these can),
-    the smallest value of each cost by itself and beside the other limits, and the combination
-    that goes beyond the limits by the smallest share.
+    It names the limits that are out of reach whatever the others are, or else some that cannot hold
+    together while all but any one of them can; the smallest value of each cost by itself and within
+    the other limits; and the combination that goes beyond the limits by the smallest share.
     """
     if program.least({}, [], seconds=seconds) is None:
         return (
             "no combination of candidates is allowed, whatever the budget: what they require of "
             "each other and the corrections that forbid pairs contradict; add `keep` to every block"
         )
-    binding = _binding(program, costs, rest, limits, seconds)
-    said = [f"no combination of candidates meets the budget: {_listed(binding)}"]
-    said[0] += " cannot hold together" if len(binding) > 1 else " is out of reach"
+    alone = {name: least(program, costs, rest, name, {}, seconds=seconds) for name in limits}
+    # As the solver sees it, a limit that is missed by its tolerance holds.
+    beyond = [
+        name
+        for name, limit in limits.items()
+        if program.least({}, lines_of(costs, rest, name, limit), seconds=seconds) is None
+    ]
+    binding = beyond or _binding(program, costs, rest, limits, seconds)
+    words = (
+        ("is out of reach" if len(beyond) == 1 else "are each out of reach")
+        if beyond
+        else "cannot hold together"
+    )
+    said = [f"no combination of candidates meets the budget: {_listed(binding)} {words}"]
     for name, limit in limits.items():
-        alone = least(program, costs, rest, name, {}, seconds=seconds)
         others = {other: top for other, top in limits.items() if other != name}
         beside = least(program, costs, rest, name, others, seconds=seconds) if others else None
-        line = f"  {name}: limit {_written(limit)}, the smallest there is {_written(alone)}"
-        said.append(line + (f", within the other limits {_written(beside)}" if beside else ""))
+        line = f"  {name}: limit {_written(limit)}, the smallest there is {_written(alone[name])}"
+        told = beside is not None and beside != alone[name]
+        said.append(line + (f", within the other limits {_written(beside)}" if told else ""))
     closest, share = _closest(program, costs, rest, limits, seconds)
     reached = ", ".join(f"{name} {_written(closest[name])}" for name in limits)
     said.append(f"  closest: {reached}, up to {100 * share:.3g}% beyond a limit")

@@ -3,7 +3,6 @@
 The data classes of the room are in `words.py` and can be imported from here too.
 """
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -77,18 +76,17 @@ class Placed(nn.Module):
 
     Args:
         part: what makes the stream, or None to pass the stream on.
-        like: the module whose place this is. Its plain attributes are there too, since networks
-            read some of them.
+        like: the module whose place this is. Its attributes are there too, without weights, since
+            networks read some of them.
         items: how many items its tuple has, 0 for a bare tensor. What follows the first is None,
             except that a recurrent layer's last hidden state is read from the stream.
     """
 
     def __init__(self, part: nn.Module | None, *, like: nn.Module, items: int) -> None:
         super().__init__()
-        for name, value in vars(like).items():
-            if isinstance(value, _PLAIN) and not hasattr(self, name):
-                setattr(self, name, value)
         self.part = part
+        # In a tuple, so that it is no part of this module.
+        self._like = (_hollow(like),)
         self.items = items
         self.recurrent = ""
         if isinstance(like, nn.RNNBase):
@@ -107,6 +105,16 @@ class Placed(nn.Module):
         if self.items:
             return (stream, *(None for _ in range(self.items - 1)))
         return stream
+
+    def __getattr__(self, name: str) -> Any:
+        """What this module does not have, as the module had it that was here."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            like = self.__dict__.get("_like")
+            if like is None or name.startswith("__"):
+                raise
+            return getattr(like[0], name)
 
     def _last(self, stream: Tensor) -> Tensor:
         """The top layer's state after the last step, `[directions, rows, size]`."""
@@ -166,18 +174,27 @@ def replaced(
     Raises:
         ModelError: the partition has no such block, or the network no such modules.
     """
+    return placed(network, partition, candidates, shared={})
+
+
+def placed(
+    network: nn.Module,
+    partition: Partition,
+    candidates: Mapping[str, nn.Module],
+    *,
+    shared: Mapping[int, Tensor],
+) -> nn.Module:
+    """As `replaced`, but tensors in `shared`, by their `id`, are used and not copied."""
     # What stands here for a module is put in its place wherever the copy meets it.
-    memo: dict[int, Any] = {}
-    placed = []
+    memo: dict[int, Any] = dict(shared)
     for name, candidate in candidates.items():
         block = partition[name]
         for place, path in enumerate(block.paths):
             module = _module(network, path)
-            part = deepcopy(candidate) if place == 0 else None
+            part = deepcopy(candidate, dict(shared)) if place == 0 else None
             stand = Placed(part, like=module, items=block.items[place] if block.items else 0)
-            stand.train(module.training)
+            stand.training = module.training
             memo[id(module)] = stand
-            placed.append(module)
     made: nn.Module = deepcopy(network, memo)
     return made
 
@@ -247,24 +264,27 @@ def kept(value: Any) -> Any:
     return value if isinstance(value, _PLAIN) else None
 
 
-def named_tensors(
-    module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[str, ...]:
-    """Names of a module's arguments with tensors in them, the stream left out."""
-    try:
-        known = list(inspect.signature(module.forward).parameters)[1:]
-    except (TypeError, ValueError):
-        known = []
-    names = [*known[: len(args)], *(f"argument {n + 2}" for n in range(len(known), len(args)))]
-    pairs = [*zip(names, args, strict=True), *kwargs.items()]
-    return tuple(name for name, value in pairs if first_tensor(value) is not None)
+def _hollow(module: nn.Module) -> nn.Module:
+    """A copy whose tensors take no memory."""
+    memo = {id(t): t.detach().to("meta") for t in (*module.parameters(), *module.buffers())}
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(memo[id(parameter)], requires_grad=False)
+    made: nn.Module = deepcopy(module, memo)
+    return made
+
+
+def near(path: str, names: Sequence[str]) -> str:
+    """What a misspelt path may have meant, and the paths beside it."""
+    parent = path.rpartition(".")[0]
+    beside = [name for name in names if name.rpartition(".")[0] == parent]
+    return did_you_mean(path, beside or [name for name in names if "." not in name])
 
 
 def _module(network: nn.Module, path: str) -> nn.Module:
     try:
         return network.get_submodule(path)
     except AttributeError:
-        names = (name for name, _ in network.named_modules() if name)
+        names = [name for name, _ in network.named_modules() if name]
         raise ModelError(
-            f"{type(network).__name__} has no module `{path}`: {did_you_mean(path, names)}"
+            f"{type(network).__name__} has no module `{path}`: {near(path, names)}"
         ) from None

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import fsum, isfinite, isnan
+from math import fsum, inf, isfinite, nan
 from typing import Any
 
-from understudy.blockwise.budget import costs_of, lines_of, unreachable
+from understudy.blockwise.budget import Costs, costs_of, least, lines_of, unreachable
 from understudy.blockwise.program import Number, Program, Spot
 from understudy.errors import ModelError, did_you_mean
 
@@ -122,17 +122,36 @@ def choose(
         >>> choose(menu, {"ms": 3.5}).damage
         0.1
     """
-    limits = dict(budget or {})
-    _check(menu, limits)
-    options = usable(menu)
-    program = program_of(menu, options)
-    costs = {b: {o.label: o.costs for o in several} for b, several in options.items()}
-    damages = {(b, o.label): o.damage for b, several in options.items() for o in several}
-    lines = [line for name, top in limits.items() for line in lines_of(costs, menu.rest, name, top)]
-    solved = program.least(damages, lines, seconds=seconds)
+    task = _Task.of(menu, dict(budget or {}))
+    lines = [
+        line
+        for name, limit in task.limits.items()
+        for line in lines_of(task.costs, menu.rest, name, limit)
+    ]
+    damages = {(b, o.label): o.damage for b, several in task.options.items() for o in several}
+    solved = task.program.least(damages, lines, seconds=seconds)
     if solved is None:
-        raise ModelError(unreachable(program, costs, menu.rest, limits, seconds=seconds))
+        raise ModelError(
+            unreachable(task.program, task.costs, menu.rest, task.limits, seconds=seconds)
+        )
     return predicted(menu, solved.labels, gap=solved.gap)
+
+
+def smallest(
+    menu: Menu, name: str, budget: Mapping[str, Number] | None = None, *, seconds: Number = SECONDS
+) -> float:
+    """The smallest value of one cost that any combination within the budget has.
+
+    Raises:
+        ModelError: as of `choose`.
+    """
+    task = _Task.of(menu, {name: inf, **(budget or {})})
+    found = least(task.program, task.costs, menu.rest, name, task.limits, seconds=seconds)
+    if found is None:
+        raise ModelError(
+            unreachable(task.program, task.costs, menu.rest, task.limits, seconds=seconds)
+        )
+    return found
 
 
 def predicted(menu: Menu, labels: Mapping[str, str], *, gap: float = 0.0) -> Choice:
@@ -164,7 +183,9 @@ def usable(menu: Menu) -> dict[str, list[Option]]:
     left = {b: [o for o in several if isfinite(o.damage)] for b, several in menu.options.items()}
     while True:
         there = {(block, option.label) for block, several in left.items() for option in several}
-        kept = {b: [o for o in several if there.issuperset(o.requires)] for b, several in left.items()}
+        kept = {
+            b: [o for o in several if there.issuperset(o.requires)] for b, several in left.items()
+        }
         if kept == left:
             break
         left = kept
@@ -177,18 +198,43 @@ def usable(menu: Menu) -> dict[str, list[Option]]:
     return left
 
 
-def program_of(menu: Menu, options: Mapping[str, Sequence[Option]]) -> Program:
-    """The program of these options, without limits."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Task:
+    """A menu in the solver's form, with the limits that bind at all."""
+
+    options: Mapping[str, Sequence[Option]]
+    costs: Costs
+    limits: Mapping[str, Number]
+    program: Program
+
+    @classmethod
+    def of(cls, menu: Menu, budget: Mapping[str, Number]) -> "_Task":
+        _check(menu, budget)
+        options = usable(menu)
+        return cls(
+            options=options,
+            costs={b: {o.label: o.costs for o in several} for b, several in options.items()},
+            limits={name: limit for name, limit in budget.items() if limit != inf},
+            program=_program(menu, options),
+        )
+
+
+def _program(menu: Menu, options: Mapping[str, Sequence[Option]]) -> Program:
     there = {(block, option.label) for block, several in options.items() for option in several}
-    pairs: dict[tuple[Spot, Spot], Number] = {}
     order = {block: place for place, block in enumerate(options)}
+    pairs: dict[tuple[Spot, Spot], Number] = {}
     for pair in menu.pairs:
         one, other = sorted((pair.one, pair.other), key=lambda spot: order[spot[0]])
         if one in there and other in there:
             pairs[one, other] = pairs.get((one, other), 0.0) + pair.value
     return Program(
-        {block: [o.label for o in several] for block, several in options.items()},
-        requires=[((b, o.label), n) for b, several in options.items() for o in several for n in o.requires],
+        {block: [option.label for option in several] for block, several in options.items()},
+        requires=[
+            ((block, option.label), needed)
+            for block, several in options.items()
+            for option in several
+            for needed in option.requires
+        ],
         pairs=pairs,
     )
 
@@ -215,15 +261,16 @@ def _check(menu: Menu, budget: Mapping[str, Number]) -> None:
 
 
 def _check_limit(menu: Menu, name: str, limit: Number) -> None:
-    if isnan(limit):
-        raise ModelError(f"the limit of `{name}` must be a number, but got {limit}: leave it out")
+    if not limit >= 0:
+        raise ModelError(f"`{name} >= 0` must hold for a limit, but got {limit}: leave it out")
     for needed in (name, "bytes") if name == "memory" else (name,):
         for block, several in menu.options.items():
             for option in several:
-                if not isfinite(option.costs.get(needed, float("nan"))):
+                if not isfinite(option.costs.get(needed, nan)):
                     raise ModelError(
-                        f"the budget of `{name}` needs `{needed}` of every candidate, but `{option.label}` of "
-                        f"block `{block}` has none: {did_you_mean(needed, option.costs)}"
+                        f"the budget of `{name}` needs `{needed}` of every candidate, but "
+                        f"`{option.label}` of block `{block}` has none: "
+                        f"{did_you_mean(needed, option.costs)}"
                     )
 
 

@@ -48,7 +48,10 @@ class Block:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> "Block":
         """What `to_data` wrote."""
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in data.items()})
+        fields: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in data.items()
+        }
+        return cls(**fields)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +106,7 @@ class Partition:
             for b in self.blocks
         ]
         cells.append(("(rest)", "", "", "", *_costs(self.rest), ""))
-        every = (*self.blocks, self.rest)
+        every: tuple[Block | Rest, ...] = (*self.blocks, self.rest)
         times = [one.ms for one in every if one.ms is not None]
         total = Rest(
             parameters=sum(one.parameters for one in every),
@@ -200,8 +203,8 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _costs(one: Block | Rest) -> tuple[str, str, str]:
-    ms = "" if one.ms is None else f"{one.ms:.3f}"
-    return f"{one.parameters:,}", f"{one.flops / 1e6:.3f}", ms
+    ms = "" if one.ms is None else f"{one.ms:.4g}"
+    return f"{one.parameters:,}", f"{one.flops / 1e6:.4g}", ms
 
 
 def _names(block: Block) -> str:

@@ -115,8 +115,8 @@ def result(record: Any, *, as_json: bool) -> None:
     ratio = data["deployed"].get("speedup_quantized")
     if ratio is not None:
         form = data.get("quantized") or "int8"
-        word = f"{ratio:.1f} times as fast as" if ratio >= 1.05 else "not faster than"
-        console.print(f"{form}: {word} the float file for one row here", highlight=False)
+        pace = f"{ratio:.1f} times as fast as" if ratio >= 1.05 else "not faster than"
+        console.print(f"{form}: {pace} the float file for one row here", highlight=False)
     for name in ("onnx", "onnx_int8", "report"):
         if data["files"].get(name):
             label = {"onnx": "model", "onnx_int8": "model (int8)", "report": "report"}[name]

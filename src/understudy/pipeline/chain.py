@@ -80,15 +80,25 @@ def cut_files(folder: Path, number: int) -> tuple[Path, Path]:
     return folder / f"cut-{number + 1}.json", folder / f"cut-{number + 1}.safetensors"
 
 
-def after(work: Work, student: Deployable, link: Link, folder: Path, *, several: bool) -> None:
+def after(work: Work, student: Deployable, link: Link, folder: Path) -> None:
     """What is kept when a link is done: the float network behind the rounding, a step's weights."""
     if link.aware is not None:
         student.network, ranges = finish_aware(student.network)
         if work.crew.leads:
             write_json(folder / RANGES, [one.to_data() for one in ranges])
-    if link.last and several and work.crew.leads:
+    # After the last step they are the arm's own.
+    if link.last and link.step < last_step(work) and work.crew.leads:
         save_weights(student, folder / step_file(link.step))
     work.crew.wait()
+
+
+def last_step(work: Work) -> int:
+    """The last step that does anything to an arm; what follows is for its file alone."""
+    return max(link.step for link in work.recipe.chain if _works(link))
+
+
+def _works(link: Link) -> bool:
+    return bool(link.cuts or link.phases)
 
 
 def step_file(step: int) -> str:
@@ -110,7 +120,7 @@ def dry_run(work: Work, start: Deployable, *, seed: int) -> Deployable:
         if link.sparsity is not None:
             zeros, pruned = sparsity(link.sparsity, pruned=pruned), True
             assert zeros is not None
-            Masks(student, zeros)
+            Masks(student, zeros).finish(student)
         if link.aware is not None:
             student.network, _ = finish_aware(_rounding(work, student, link.aware, rows=FEW))
     return student
@@ -149,6 +159,8 @@ def as_after(
         if link.aware is not None:
             # Norms are folded into their layers by it.
             module.network, _ = finish_aware(_rounding(work, module, link.aware, rows=FEW))
+    if step is not None and step >= last_step(work):
+        step = None
     path = folder / ("weights.safetensors" if step is None else step_file(step))
     load_into(module, read_weights(path), source=str(path))
     return module.eval()
@@ -171,6 +183,7 @@ def chain_marks(work: Work) -> list[dict[str, Any]]:
             "phases": len(link.phases),
         }
         for link in work.recipe.chain
+        if _works(link)
     ]
 
 

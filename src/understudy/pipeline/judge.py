@@ -248,8 +248,9 @@ def _deployed(work: Work, answers: Mapping[str, Array], labels: Array, seed: int
     if "student_int8" in answers:
         int8 = primary.value(answers["student_int8"][at].astype(np.float64), labels)
         rows = work.material.rows.inputs[work.material.splits.train[:32]]
-        files = [work.folder / "export" / name for name in (STUDENT, STUDENT_INT8)]
-        speedup = speed_ratio(*files, rows, seconds=work.recipe.evaluate.latency_seconds)
+        folder = work.folder / "export"
+        seconds = work.recipe.evaluate.latency_seconds
+        speedup = speed_ratio(folder / STUDENT, folder / STUDENT_INT8, rows, seconds=seconds)
     return {
         "seed": seed,
         primary.name: primary.value(own, labels),

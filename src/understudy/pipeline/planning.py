@@ -60,7 +60,13 @@ def plan(recipe: Recipe, place: Source, *, progress: Progress | None = None) -> 
         if not recipe.student.from_teacher:
             return _fresh(work)
         whole, notes = _teacher(work)
-        chosen = choose(work, recipe.student.from_teacher, whole, seed=recipe.seed_list[0])
+        chosen = choose(
+            work,
+            recipe.student.from_teacher,
+            whole,
+            seed=recipe.seed_list[0],
+            rehearsal=recipe.teacher.training is not None,
+        )
         path = Path(folder) / "plan.onnx"
         try_export(work, chosen.module, path)
         rows = work.material.inputs[torch.from_numpy(work.material.splits.train[:1])]

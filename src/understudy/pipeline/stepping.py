@@ -63,8 +63,7 @@ def _steps(work: Work, arms: Sequence[Trained], folder: Path) -> dict[str, Any]:
     for number, step in enumerate(work.recipe.steps):
         if step.kind == "quantize" and not step.aware:
             continue
-        alone = len(work.recipe.steps) == 1
-        modules = [trained_module(work, arm, step=None if alone else number) for arm in students]
+        modules = [trained_module(work, arm, step=number) for arm in students]
         rows.append(_row(work, f"{number + 1} {step.kind}", modules, folder))
     write_json(folder / TABLE, rows)
     return {"rows": len(rows)}

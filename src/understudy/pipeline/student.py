@@ -31,6 +31,7 @@ from understudy.students.scratch import scratch
 # Enough to calibrate a file that is thrown away.
 FEW_ROWS = 8
 
+
 def begin(work: Work) -> Loaded:
     """Do the stages `student` and `teacher`; the teacher."""
     section = work.recipe.student
@@ -57,13 +58,14 @@ def rehearse_cuts(work: Work) -> None:
     if work.crew.leads:
         cuts, whole = work.recipe.student.from_teacher, untrained_teacher(work)
         chosen = choose(work, cuts, whole, seed=0, rehearsal=True)
+        module = _regularised(work, chosen.module)
         folder = work.folder / ".work"
         folder.mkdir(parents=True, exist_ok=True)
-        try_export(work, chosen.module, folder / "dry-run.onnx")
-        student = Student(module=chosen.module, provenance=chosen.provenance)
+        try_export(work, module, folder / "dry-run.onnx")
+        student = Student(module=module, provenance=chosen.provenance)
         rehearse(work, lambda: student)
         if _does_more(work):
-            _try_steps(work, chosen.module, folder)
+            _try_steps(work, module, folder)
 
 
 def rehearse_steps(work: Work) -> None:
@@ -112,7 +114,8 @@ def build_students(work: Work) -> dict[str, Any]:
     depends = student_mark(work) | {"seeds": list(work.recipe.seed_list)}
     summary: dict[str, Any] = work.stage("student", depends, lambda folder: _build(work, folder))
     limit = work.recipe.budget.parameters
-    if limit is not None and summary["parameters"] > limit:
+    # What later steps make of it is judged at the end.
+    if limit is not None and summary["parameters"] > limit and not _does_more(work):
         work.notes.append(
             f"the student has {summary['parameters']:,} parameters, the budget allows {limit:,}"
         )

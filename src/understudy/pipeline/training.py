@@ -88,7 +88,7 @@ def train(lesson: Lesson, folder: Path) -> dict[str, Any]:
             if lesson.arm == "student" or _teaches(work, phase):
                 results.append((number, _done(lesson, number, zeros, folder)))
             number += 1
-        after(work, student, link, folder, several=len(chain) > 1)
+        after(work, student, link, folder)
     points, seconds, epoch = _joined(work, results)
     if work.crew.leads:
         save_weights(student, folder / "weights.safetensors")

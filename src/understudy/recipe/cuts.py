@@ -1,4 +1,4 @@
-"""How a student is cut from its teacher: depth, width, low rank, sharing; or the family, smaller."""
+"""How a student is cut from its teacher: depth, width, low rank, sharing; or a smaller family."""
 
 from typing import Annotated, Any, Literal
 
@@ -45,7 +45,7 @@ class WidthCut(Part):
     `parameters` finds that share so that the network has so many, as a share or a number.
     """
 
-    kind: Literal["width"] = "width"
+    kind: Literal["width"]
     keep: ToKeep | None = None
     parameters: Target | None = None
     by: Literal["magnitude", "taylor", "activation", "gradient", "random"] = "magnitude"
@@ -68,7 +68,7 @@ class LowRankCut(Part):
     use them.
     """
 
-    kind: Literal["low_rank"] = "low_rank"
+    kind: Literal["low_rank"]
     energy: ToKeep | None = None
     parameters: Target | None = None
     aware: bool = True
@@ -84,7 +84,7 @@ class LowRankCut(Part):
 class SharingCut(Part):
     """Neighbouring blocks become one that runs several times: `groups` different ones stay."""
 
-    kind: Literal["sharing"] = "sharing"
+    kind: Literal["sharing"]
     groups: Count
     by: Literal["mean", "representative"] = "representative"
     rows: Count = 256
@@ -97,7 +97,7 @@ class ScratchCut(Part):
     `latency_ms` what one row may take on one thread. `vary` names the arguments that may change.
     """
 
-    kind: Literal["scratch"] = "scratch"
+    kind: Literal["scratch"]
     parameters: Target | None = None
     bytes: Count | None = None
     latency_ms: Positive | None = None

@@ -135,7 +135,7 @@ def chain_of(network: nn.Module, runs: Mapping[str, Run]) -> tuple[str, ...]:
         ModelError: no class of modules stands for two blocks that run once each.
     """
     families = _families(network, runs)
-    if not families:
+    if not families or _aside(network, runs, families):
         raise ModelError(
             f"{type(network).__name__} has no repeated blocks to cut: two or more modules of one "
             "class must run, once each in a forward pass (shared blocks run several times); "
@@ -146,6 +146,18 @@ def chain_of(network: nn.Module, runs: Mapping[str, Run]) -> tuple[str, ...]:
     while inner := _inner(network, runs, chosen, families):
         chosen = inner
     return chosen
+
+
+def _aside(network: nn.Module, runs: Mapping[str, Run], families: Sequence[Sequence[str]]) -> bool:
+    """Whether there are but single layers beside blocks of more weight that run several times."""
+    if not all(_single(network.get_submodule(family[0])) for family in families):
+        return False
+    most = max(sum(_weights(network.get_submodule(p)) for p in family) for family in families)
+    return any(
+        _weights(module) > most
+        for path, module in network.named_modules()
+        if not _single(module) and not any(f"{run}.".startswith(f"{path}.") for run in runs)
+    )
 
 
 def _within(network: nn.Module, family: Sequence[str], families: Sequence[Sequence[str]]) -> bool:

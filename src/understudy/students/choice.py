@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from understudy.errors import ModelError
 from understudy.students.surgery import Unit
@@ -36,6 +36,8 @@ def chosen(
     count = _count(keep, len(chain), len(bound)) - len(bound)
     if isinstance(by, Mapping):
         return {*bound, *_best(free, by, count)}
+    if by not in get_args(By):
+        raise ModelError(f"`by` must be one of {', '.join(get_args(By))}, but got {by}")
     if by == "evenly":
         return _evenly(chain, count + len(bound))
     if by == "random":

@@ -232,8 +232,7 @@ def _by_gradient(
 def _loss(answers: Tensor, labels: Tensor | None) -> Tensor:
     if labels is None:
         return answers.flatten(1).square().sum(1).mean() / 2
-    labels = labels.to(answers.device)
-    if labels.is_floating_point():
+    if (labels := labels.to(answers.device)).is_floating_point():
         known = ~labels.isnan()
         if labels.shape != answers.shape:
             raise ModelError(
@@ -241,10 +240,11 @@ def _loss(answers: Tensor, labels: Tensor | None) -> Tensor:
                 f"{tuple(labels.shape)} and {tuple(answers.shape)}"
             )
         return (answers - labels.nan_to_num()).square().mul(known).sum() / known.sum().clamp(min=1)
-    if answers.shape[:-1] != labels.shape or int(labels.max()) >= answers.shape[-1]:
+    low, high = int(labels.min()), int(labels.max())
+    if answers.shape[:-1] != labels.shape or low < -1 or high >= answers.shape[-1]:
         raise ModelError(
-            f"labels must be one class of each answer, but got labels of shape "
-            f"{tuple(labels.shape)} up to {int(labels.max())} and answers of {tuple(answers.shape)}"
+            f"labels must be one class of each answer (-1: none), but got labels "
+            f"{tuple(labels.shape)} from {low} to {high} and answers {tuple(answers.shape)}"
         )
     flat = labels.flatten()
     # A mean over no rows would not be a number.

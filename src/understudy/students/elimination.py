@@ -33,8 +33,11 @@ class Elimination:
 
 def contributions(
     network: nn.Module, rows: Tensor, paths: Sequence[str], *, attention: bool, batch_size: int
-) -> dict[str, Tensor]:
-    """What blocks add and, under `START`, what the first is given: `[rows, width]` each, pooled."""
+) -> tuple[dict[str, Tensor], Tensor]:
+    """What blocks add and, under `START`, what the first is given: `[rows, width]` each, pooled.
+
+    Beside it the network's answers, `[rows, ...]`, so that they need no pass of their own.
+    """
     found: dict[str, list[Tensor]] = {name: [] for name in (START, *paths)}
 
     def see(path: str, passage: Passage) -> None:
@@ -43,8 +46,8 @@ def contributions(
         found[path].append(pooled(passage.added.detach().float(), attention=attention))
 
     with watching(network, paths, see):
-        answers(network, rows, batch_size=batch_size)
-    return {name: torch.cat(parts) for name, parts in found.items()}
+        made = answers(network, rows, batch_size=batch_size)
+    return {name: torch.cat(parts) for name, parts in found.items()}, made
 
 
 def eliminate(

@@ -11,9 +11,9 @@ from understudy.errors import ModelError
 from understudy.students.branches import answers as ask
 from understudy.students.chain import resting
 from understudy.students.elimination import Elimination, contributions, eliminate
-from understudy.students.measures import cosine, rise, taylor
+from understudy.students.measures import check_known, cosine, rise, taylor
 from understudy.students.reduction import Reduce, reduction
-from understudy.students.regression import bootstrap, gram
+from understudy.students.regression import bootstrap, check_ridge, gram
 from understudy.students.surgery import units
 from understudy.students.weighting import Output, scales
 
@@ -188,21 +188,23 @@ def importance(
         ['stages.0.0', 'stages.0.1', 'stages.1.1', 'stages.2.1']
     """
     _check(rows, by=by, answers=answers, labels=labels, draws=draws, batch_size=batch_size)
+    check_ridge(ridge)
     chain = units(network, rows)
     paths = [unit.path for unit in chain]
     free = [unit.path for unit in chain if unit.removable]
     if not free:
         raise ModelError(
-            f"no block of {type(network).__name__} can be left out ({', '.join(paths)} all change "
-            "the shape of what goes through them): its depth cannot be cut"
+            f"no block of {type(network).__name__} can be left out: each of {', '.join(paths)} "
+            "changes the shape of what it is given, or the network does not run without it"
         )
     if by == "importance":
         rows = rows[:MOST_ROWS]
         answers = None if answers is None else answers[:MOST_ROWS]
         labels = None if labels is None else labels[:MOST_ROWS]
     with resting(network):
-        goal = ask(network, rows, batch_size=batch_size) if answers is None else answers
         if by != "importance":
+            goal = ask(network, rows, batch_size=batch_size) if answers is None else answers
+            check_known(goal, labels, output)
             if by == "cosine":
                 table = cosine(network, rows, free, batch_size=batch_size)
             elif by == "skip":
@@ -210,9 +212,11 @@ def importance(
             else:
                 table = taylor(network, rows, free, goal, labels, output, batch_size=batch_size)
             return _one_by_one(by, free, table, draws=draws, seed=seed)
-        parts = contributions(
+        parts, made = contributions(
             network, rows, paths, attention=reduce == "attention", batch_size=batch_size
         )
+    goal = made if answers is None else answers
+    check_known(goal, None, output)
     flat = goal.flatten(1, -2).mean(dim=1) if goal.ndim > 2 else goal
     classes = flat.argmax(dim=1) if labels is None or labels.is_floating_point() else labels
     kernels = {

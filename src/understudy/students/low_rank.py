@@ -22,7 +22,7 @@ from understudy.students.factors import (
     sides,
     spectrum,
 )
-from understudy.students.watched import looked
+from understudy.students.watched import by_reason, looked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +61,9 @@ class LowRankPlan:
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> "LowRankPlan":
-        """The plan that `to_data` wrote."""
+        """The plan that `to_data` wrote; ModelError for anything else."""
+        if data.get("kind") != "low_rank" or {*data} != {"kind", *cls.__dataclass_fields__}:
+            raise ModelError("this is no plan of a low-rank cut: plan it again")
         return cls(**{name: value for name, value in data.items() if name != "kind"})
 
     def lines(self) -> list[str]:
@@ -125,17 +127,15 @@ def plan_low_rank(
         ['1']
     """
     _check(energy, parameters, min_rank)
-    few = rows if aware else rows[:2]
-    moments = (layers or ("*",)) if aware else ()
-    seen = looked(network, few, batch_size=batch_size, moments=moments)
+    rows, moments = (rows, layers or ("*",)) if aware else (rows[:2], ())
+    seen = looked(network, rows, batch_size=batch_size, moments=moments)
     wanted = _wanted(network, seen.order, layers)
     left = {path: seen.left[path] for path in wanted if path in seen.left}
     free = {path: seen.layers[path] for path in wanted if path not in left}
     if not free:
         raise ModelError(
-            "there is no layer to cut to low rank"
-            + "".join(f"; {path}: {why}" for path, why in left.items())
-            + ": choose others with `layers`, or another kind of cut"
+            f"there is no layer to cut to low rank{''.join(by_reason(left))}: choose others with "
+            "`layers`, or another kind of cut"
         )
     shares = {path: energies(spectrum(free[path], seen.moments.get(path))) for path in free}
     before = count(network)
@@ -165,13 +165,13 @@ def cut_low_rank(
 
     A linear layer becomes two linear ones, the first without bias. A convolution becomes one of
     the same kernel, stride and padding to `rank` channels, and a 1x1 convolution from these.
-    With `aware` no layer of this rank answers the
-    rows with a smaller squared error, given the layer's own inputs in the whole network.
+    With `aware` no layer of this rank answers the rows with a smaller squared error, given the
+    layer's own inputs in the whole network.
 
     Args:
         network: what the plan was made for, or one of the same architecture; it is not changed.
         plan: of `plan_low_rank`.
-        rows: calibration rows; not read where the plan is not `aware`.
+        rows: calibration rows; read where the plan is `aware`.
         batch_size: rows per forward pass.
 
     Raises:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from understudy.errors import ModelError
 from understudy.students.branches import Passage, answers, ends_of, watching
 from understudy.students.chain import given_to
 from understudy.students.reduction import at_places
@@ -119,6 +120,45 @@ def _nudged(
             stack.callback(last.register_forward_hook(after).remove)
         made = answers(network, rows, batch_size=len(rows))
     return made, added, nudges
+
+
+def check_known(goal: Tensor, labels: Tensor | None, output: Output) -> None:
+    """Refuse answers and labels that no loss can be taken of.
+
+    Args:
+        goal: the teacher's answers.
+        labels: for a loss on labels.
+        output: what the answers are.
+
+    Raises:
+        ModelError: an answer is not finite, labels are no classes of it, or have another size.
+    """
+    broken = (~goal.isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist()
+    if broken:
+        raise ModelError(
+            f"answers must be finite, but those to {len(broken)} of {len(goal)} calibration rows "
+            f"are not ({', '.join(map(str, broken[:8]))}): leave these rows out"
+        )
+    if labels is None:
+        return
+    if output == "values":
+        if labels.numel() != goal.numel():
+            raise ModelError(
+                f"labels must have the form of the answer, {list(goal.shape)}, but got "
+                f"{list(labels.shape)}"
+            )
+        return
+    classes = goal.shape[-1]
+    if labels.is_floating_point() or labels.shape != goal.shape[:-1]:
+        raise ModelError(
+            f"labels of classes must be int64 {list(goal.shape[:-1])}, but got {labels.dtype} "
+            f"{list(labels.shape)}: for numbers say output='values'"
+        )
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise ModelError(
+            f"`0 <= label < {classes}` must hold, but got labels from {int(labels.min())} to "
+            f"{int(labels.max())}: leave unlabelled rows out"
+        )
 
 
 def _hard(made: Tensor, labels: Tensor, output: Output) -> Tensor:

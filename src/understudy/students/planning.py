@@ -107,6 +107,8 @@ def plan_table(
     Raises:
         ModelError: one of the two does not take the rows.
     """
+    if not len(rows):
+        raise ModelError("a plan's table needs a row or more, but got none: pass calibration rows")
     known = _Sources(dict(provenance or {}))
     one = rows[:1]
     old, new = used(before, one), used(after, one)

@@ -92,6 +92,16 @@ def fit(kernel: Tensor, answers: Tensor, *, ridge: float | int | Literal["auto"]
     return _measured(best, errors, totals)
 
 
+def check_ridge(ridge: float | int | Literal["auto"]) -> None:
+    """Refuse a ridge that does not hold a fit.
+
+    Raises:
+        ModelError: it is not above 0.
+    """
+    if ridge != "auto" and not 0 < ridge < float("inf"):
+        raise ModelError(f"`ridge > 0` must hold, but got {ridge=}: use `auto`")
+
+
 def bootstrap(
     parts: Tensor, whole: Tensor, *, draws: int, seed: int, level: float = 0.95
 ) -> tuple[Tensor, Tensor]:

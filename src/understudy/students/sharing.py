@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,8 @@ def plan_sharing(
         >>> plan_sharing(network, torch.zeros(2, 1, 8, 8), groups=5).lines()[0]
         'shares the weights of 9 blocks in 5 groups'
     """
+    if by not in get_args(By):
+        raise ModelError(f"`by` must be one of {', '.join(get_args(By))}, but got {by}")
     alike = _alike(network, chain_of(network, look(network, rows)))
     total = sum(map(len, alike))
     if total == len(alike):
@@ -130,6 +132,11 @@ def plan_sharing(
     if by == "mean":
         return SharingPlan(groups=split, by=by)
     goal = _answers(network, rows, batch_size)
+    if not goal.isfinite().all():
+        raise ModelError(
+            "a representative is chosen by the answers to the rows, which must be finite, but some "
+            "are not: leave such rows out"
+        )
     chosen = tuple(_representative(network, rows, group, goal, batch_size) for group in split)
     return SharingPlan(groups=split, by=by, representatives=chosen)
 

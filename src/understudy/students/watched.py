@@ -33,6 +33,16 @@ class Looked:
     moments: dict[str, Tensor]
 
 
+def by_reason(left: Mapping[str, str]) -> list[str]:
+    """Layers that must not be cut, reason by reason: the first few, and how many more."""
+    told = []
+    for why in dict.fromkeys(left.values()):
+        paths = [path for path in left if left[path] == why]
+        more = [] if len(paths) <= 4 else [f"{len(paths) - 3} more"]
+        told.append(f"; {', '.join([*paths[: 3 if more else 4], *more])}: {why}")
+    return told
+
+
 def looked(network: nn.Module, rows: Tensor, *, batch_size: int, moments: Sequence[str]) -> Looked:
     """Run the rows through a copy of the network, and watch its layers.
 

@@ -79,6 +79,10 @@ def scales(
         return {}
     with resting(network):
         aim = answers(network, rows, batch_size=batch_size) if goal is None else goal
+        if len(aim) != len(rows):
+            raise ModelError(
+                f"there must be an answer per row, but got {len(aim)} for {len(rows)} rows"
+            )
         with without(network, gone):
             found = _Fit(network, rows, kept, aim, output, batch_size).run(steps, float(ridge))
     return dict(zip(kept, found.tolist(), strict=True))
@@ -98,6 +102,11 @@ def distances(found: Tensor, goal: Tensor, output: Output) -> Tensor:
 
     Logits: the divergence KL(goal || found) in nats. Values: the mean squared difference.
     """
+    if found.shape != goal.shape:
+        raise ModelError(
+            f"the answers to come close to must be as the network's own, {list(found.shape)}, but "
+            f"got {list(goal.shape)}: pass such, or measure what needs none"
+        )
     if output == "values":
         return (found - goal).square().flatten(1).mean(dim=1)
     own, aim = found.log_softmax(dim=-1), goal.log_softmax(dim=-1)

@@ -10,10 +10,15 @@ import copy
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+
+from understudy.contracts import Student
+from understudy.errors import ModelError
+from understudy.features.blocks import blocks
+from understudy.students.criteria import Criterion, Site, scores
 from understudy.students.width_checks import (
     answered,
+    breaking,
     check_paths,
-    check_runs,
     check_target,
     quietly,
 )
@@ -27,11 +32,6 @@ from understudy.students.width_transformers import (
     sharing_layers,
     unconfigured,
 )
-
-from understudy.contracts import Student
-from understudy.errors import ModelError
-from understudy.features.blocks import blocks
-from understudy.students.criteria import Criterion, Site, scores
 
 __all__ = ["WidthPlan", "cut_width", "plan_width"]
 
@@ -56,7 +56,9 @@ def plan_width(
     In a transformer these are whole attention heads (whole groups where queries share keys) and
     the hidden units of its feed-forward layers; the width of its tokens stays. In other networks
     they are channels and hidden units, each removed from all layers that Torch-Pruning finds
-    coupled. What the network takes and answers is never touched.
+    coupled. What the network takes and answers is never touched. A layer that the network's own
+    code needs as wide as it is, or whose channels it mixes by their number, stays whole; the plan
+    says so.
 
     Args:
         network: as its owner left it; it is not changed.
@@ -91,26 +93,31 @@ def plan_width(
         >>> plan.widths[0]
         ('stages.0.0.conv1', 'channels', 16, 8)
     """
-    check_target(keep, parameters, round_to)
+    check_target(keep, parameters, round_to, by)
     check_paths(network, protect)
     with quietly(network):
         shape = answered(copy.deepcopy(network), rows).shape
         sites, whole = _sites(network, rows, protect, protect_ends)
-        if not sites:
-            reasons = "; ".join(f"`{path}` {reason}" for path, reason in whole) or "no layers"
-            raise ModelError(f"{type(network).__name__} has nothing to narrow: {reasons}")
+        _check_left(network, sites, whole)
         if keep is not None and even:
             sites = [fitting(site, keep) for site in sites]
         found = scores(network, rows, sites, by=by, labels=labels, seed=seed, batch_size=batch_size)
-        choice = Choice(sites=sites, scores=found, round_to=round_to, even=even)
-        if keep is None:
-            assert parameters is not None
-            share, kept = met(network, choice, parameters)
-        else:
-            share, kept = float(keep), choice.counts(keep, keep)
-        plan = written(network, choice, kept, by=by, keep=share, whole=whole)
-        check_runs(network, plan, rows, shape, choice, kept)
-    return plan
+        while True:
+            choice = Choice(sites=sites, scores=found, round_to=round_to, even=even)
+            if keep is None:
+                assert parameters is not None
+                share, kept = met(network, choice, parameters)
+            else:
+                share, kept = float(keep), choice.counts(keep, keep)
+            plan = written(network, choice, kept, by=by, keep=share, whole=whole)
+            broken = breaking(network, plan, rows, shape, choice, kept)
+            if not broken:
+                return plan
+            whole = (*((sites[place].name, why) for place, why in broken.items()), *whole)
+            left = [place for place in range(len(sites)) if place not in broken]
+            _check_left(network, left, whole)
+            found = [found[place] for place in left]
+            sites = _configured([sites[place] for place in left], sites)
 
 
 def cut_width(network: nn.Module, plan: WidthPlan, rows: Tensor) -> Student:
@@ -147,12 +154,17 @@ def cut_width(network: nn.Module, plan: WidthPlan, rows: Tensor) -> Student:
 def _sites(
     network: nn.Module, rows: Tensor, protect: Sequence[str], protect_ends: bool
 ) -> tuple[list[Site], Whole]:
-    heads = list(attention(network))
-    if not heads and not any(isinstance(m, nn.MultiheadAttention) for m in network.modules()):
-        return traced_sites(network, rows, protect, protect_ends)
-    found = [*heads, *feed_forward(network)]
-    shared = sharing_layers(network)
     whole: list[tuple[str, str]] = []
+    heads, forward = list(attention(network)), list(feed_forward(network))
+    if not heads and not any(isinstance(m, nn.MultiheadAttention) for m in network.modules()):
+        try:
+            return traced_sites(network, rows, protect, protect_ends)
+        except ModelError:
+            if not forward:
+                raise
+            whole.append(("all other layers", "as Torch-Pruning cannot follow this network"))
+    found = [*heads, *forward]
+    shared = sharing_layers(network)
     sites: list[Site] = []
     for site in found:
         paths = [part.path for part in site.parts]
@@ -163,11 +175,7 @@ def _sites(
             whole.append((site.name, "as another layer has the same weights"))
         else:
             sites.append(site)
-    kinds = {site.kind for site in found} - {"channels"}
-    for kind in kinds:
-        # A configuration speaks of all layers: where some stay as they are, it says nothing.
-        if sum(s.kind == kind for s in found) != sum(s.kind == kind for s in sites):
-            sites = [unconfigured(site) if site.kind == kind else site for site in sites]
+    sites = _configured(sites, found)
     whole += [
         (path, "as PyTorch's own attention has as many heads as its tokens are wide")
         for path, m in network.named_modules()
@@ -175,3 +183,18 @@ def _sites(
     ]
     whole.append(("the tokens' width", "as embedding, shortcuts, norms and head share it"))
     return sites, tuple(whole)
+
+
+def _configured(sites: list[Site], before: Sequence[Site]) -> list[Site]:
+    """Sites of which a configuration still speaks, when not all of those before are left."""
+    for kind in {site.kind for site in before} - {"channels"}:
+        # A configuration speaks of all layers: where some stay as they are, it says nothing.
+        if sum(s.kind == kind for s in before) != sum(s.kind == kind for s in sites):
+            sites = [unconfigured(site) if site.kind == kind else site for site in sites]
+    return sites
+
+
+def _check_left(network: nn.Module, sites: Sequence[object], whole: Whole) -> None:
+    if not sites:
+        reasons = "; ".join(f"`{path}` {reason}" for path, reason in whole) or "no layers"
+        raise ModelError(f"{type(network).__name__} has nothing to narrow: {reasons}")

@@ -1,26 +1,36 @@
 """Whether a network, and what a width cut leaves of it, can be run and means the same."""
 
 import copy
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from difflib import get_close_matches
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
-from understudy.students.width_choice import Choice, written
-from understudy.students.width_plan import WidthPlan, groups_of, remove
 
 from understudy.errors import ModelError
 from understudy.models.resnet import PaddedShortcut
-from understudy.students.criteria import answer, axes
+from understudy.students.criteria import Criterion, Side, answer, axes
+from understudy.students.width_choice import Choice, written
+from understudy.students.width_plan import WidthPlan, channels_of, groups_of, remove
+from understudy.students.width_transformers import unconfigured
+
+_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 
 
-def check_target(keep: float | int | None, parameters: int | float | None, round_to: int) -> None:
+def check_target(
+    keep: float | int | None, parameters: int | float | None, round_to: int, by: str
+) -> None:
     """Refuse a target that means nothing.
 
     Raises:
         ModelError: neither or both are given, or one is outside of its range.
     """
+    if by not in get_args(Criterion):
+        raise ModelError(f"`by` must be one of {', '.join(get_args(Criterion))}, but got {by}")
     if (keep is None) == (parameters is None):
         raise ModelError(
             f"exactly one of `keep` and `parameters` must be given, but got {keep=}, {parameters=}"
@@ -82,29 +92,46 @@ def answered(model: nn.Module, rows: Tensor) -> Tensor:
     return answers
 
 
-def check_runs(
-    network: nn.Module,
-    plan: WidthPlan,
-    rows: Tensor,
-    shape: torch.Size,
-    choice: Choice,
+def breaking(
+    network: nn.Module, plan: WidthPlan, rows: Tensor, shape: torch.Size, choice: Choice,
     kept: list[int],
-) -> None:
-    """That the cut network runs and answers in the old shape; else, which layers are to blame."""
+) -> dict[int, str]:  # fmt: skip
+    """The sites that the network needs whole, and why: by their place; none where the plan is fine.
+
+    The cut network must run, answer in the old shape and, in float64, give what the whole one gives
+    once nobody listens to the removed channels. Where it does not, sites are cut one by one. Sites
+    whose names differ in numbers only are taken to be alike where their first and last are.
+
+    Raises:
+        ModelError: sites that can be cut by themselves cannot be cut together.
+    """
     trouble = _trouble(network, plan, rows, shape)
     if trouble is None:
-        return
-    broken = []
+        return {}
+
+    def alone(place: int) -> str | None:
+        count = [kept[i] if i == place else one.units for i, one in enumerate(choice.sites)]
+        apart = replace(choice, sites=[unconfigured(one) for one in choice.sites])
+        one = written(network, apart, count, by=plan.by, keep=plan.keep, whole=())
+        return _trouble(network, one, rows, shape) if one.cuts else None
+
+    families: dict[str, list[int]] = {}
     for place, site in enumerate(choice.sites):
-        alone = [count if i == place else choice.sites[i].units for i, count in enumerate(kept)]
-        one = written(network, choice, alone, by=plan.by, keep=plan.keep, whole=())
-        if _trouble(network, one, rows, shape) is not None:
-            broken.append(site.name)
-    names = ", ".join(broken or [site.name for site in choice.sites])
-    raise ModelError(
-        f"a narrower network must run as the whole one does, but once {names} lost channels "
-        f"{trouble}: use protect: [{names}]"
-    )
+        families.setdefault(re.sub(r"\d+", "#", site.name), []).append(place)
+    found: dict[int, str] = {}
+    for places in families.values():
+        ends = {place: why for place in {places[0], places[-1]} if (why := alone(place))}
+        if len(ends) == len({places[0], places[-1]}):
+            found |= dict.fromkeys(places, ends[places[0]])
+            continue
+        found |= ends | {place: why for place in places[1:-1] if (why := alone(place))}
+    if not found:
+        names = ", ".join(site.name for site in choice.sites)
+        raise ModelError(
+            f"a narrower network must mean what the whole one does, but once {names} lost channels "
+            f"together it does not, {trouble}: put some of them into `protect`"
+        )
+    return found
 
 
 def _trouble(network: nn.Module, plan: WidthPlan, rows: Tensor, shape: torch.Size) -> str | None:
@@ -112,36 +139,57 @@ def _trouble(network: nn.Module, plan: WidthPlan, rows: Tensor, shape: torch.Siz
     remove(slim, plan)
     try:
         found = answered(slim, rows).shape
-    except ModelError as error:
-        return str(error)
+    except ModelError:
+        return "as the network does not run with less of it"
     if found != shape:
-        return f"it answers {tuple(found)} instead of {tuple(shape)}"
-    layers = {path for cut, _ in plan.cuts for path, _ in cut}
-    norms = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
-    if not rows.is_floating_point() or any(
-        isinstance(network.get_submodule(path), norms) for path in layers
-    ):
-        # What these layers say of a channel depends on the others, so the next law does not hold.
-        return None
+        return "as the answer would have another shape"
     return _confused(network, slim, plan, rows)
 
 
 def _confused(network: nn.Module, slim: nn.Module, plan: WidthPlan, rows: Tensor) -> str | None:
     """Whether the cut network is the whole one whose removed channels nobody listens to."""
     deaf = copy.deepcopy(network)
-    for layers, gone in plan.cuts:
-        for path, side in layers:
-            layer = deaf.get_submodule(path)
-            if side == "in" and not isinstance(layer, PaddedShortcut):
-                _silence(layer, list(gone))
+    gone = _gone(plan)
+    for (path, side), channels in gone.items():
+        layer = deaf.get_submodule(path)
+        if isinstance(layer, _NORMS):
+            if type(layer).forward not in [kind.forward for kind in _NORMS]:
+                return None  # nobody knows which axis its channels lie on
+            deaf.set_submodule(path, _Partly(slim.get_submodule(path), layer, channels))
+        elif side == "in" and not isinstance(layer, PaddedShortcut):
+            _silence(layer, sorted(channels))
+    exact = rows[:2].double() if rows.is_floating_point() else rows[:2]
     try:
-        exact = rows[:2].double()
         whole, cut = (answered(model.double(), exact) for model in (deaf, slim))
     except (ModelError, TypeError, RuntimeError):
         return None  # a network, or a device, with one precision of its own
     if torch.allclose(whole, cut, rtol=1e-6, atol=1e-9 * (1 + float(whole.abs().max()))):
         return None
-    return "the others mean something else (an operation mixes channels by their number)"
+    return "as an operation mixes its channels by their number"
+
+
+def _gone(plan: WidthPlan) -> dict[tuple[str, Side], set[int]]:
+    gone: dict[tuple[str, Side], set[int]] = {}
+    for layers, channels in plan.cuts:
+        for layer in layers:
+            gone.setdefault(layer, set()).update(channels)
+    return gone
+
+
+class _Partly(nn.Module):
+    """A normalisation of the kept channels among all of them; the removed ones become 0."""
+
+    def __init__(self, slim: nn.Module, layer: nn.Module, gone: set[int]) -> None:
+        super().__init__()
+        self.slim = copy.deepcopy(slim)
+        self.axis = 1 if isinstance(layer, nn.GroupNorm) else -1
+        size = channels_of(layer, "out")
+        self.kept = torch.tensor([c for c in range(size) if c not in gone])
+
+    def forward(self, given: Tensor) -> Tensor:
+        kept = self.kept.to(given.device)
+        made: Tensor = self.slim(given.index_select(self.axis, kept))
+        return torch.zeros_like(given).index_copy(self.axis, kept, made)
 
 
 def _silence(layer: nn.Module, channels: list[int]) -> None:

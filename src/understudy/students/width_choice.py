@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from understudy.students.width_plan import Whole, WidthPlan, channels_of, groups_of
 
 from understudy.errors import ModelError
 from understudy.students.criteria import Criterion, Kind, Side, Site, axes
+from understudy.students.width_plan import Whole, WidthPlan, channels_of, groups_of
 
 _SIDES: tuple[Side, ...] = ("out", "in")
 

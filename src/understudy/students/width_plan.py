@@ -62,19 +62,24 @@ class WidthPlan:
         """
         if data.get("kind") != "width":
             raise ModelError(f'`kind` must be "width", but got {data.get("kind")!r}')
-        before, after = data["parameters"]
-        return cls(
-            by=data["by"],
-            keep=float(data["keep"]),
-            cuts=tuple(
-                (tuple((path, side) for path, side in cut["layers"]), tuple(cut["removed"]))
-                for cut in data["cuts"]
-            ),
-            settings=tuple((path, name, value) for path, name, value in data["settings"]),
-            widths=tuple((path, kind, old, new) for path, kind, old, new in data["widths"]),
-            whole=tuple((path, reason) for path, reason in data["whole"]),
-            parameters=(before, after),
-        )
+        try:
+            before, after = data["parameters"]
+            return cls(
+                by=data["by"],
+                keep=float(data["keep"]),
+                cuts=tuple(
+                    (tuple((path, side) for path, side in cut["layers"]), tuple(cut["removed"]))
+                    for cut in data["cuts"]
+                ),
+                settings=tuple((path, name, value) for path, name, value in data["settings"]),
+                widths=tuple((path, kind, old, new) for path, kind, old, new in data["widths"]),
+                whole=tuple((path, reason) for path, reason in data["whole"]),
+                parameters=(before, after),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"this is no plan of a width cut ({error!r} is missing or wrong): plan it again"
+            ) from error
 
     def lines(self) -> list[str]:
         """The plan in words, a line per layer."""

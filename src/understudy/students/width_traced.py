@@ -9,12 +9,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from understudy.students.width_plan import Whole, channels_of, groups_of, is_depthwise
-from understudy.students.width_transformers import is_within, sharing_layers
 
 from understudy.errors import MissingExtraError, ModelError
 from understudy.models.resnet import PaddedShortcut
 from understudy.students.criteria import Part, Side, Site, answer, axes
+from understudy.students.width_plan import Whole, channels_of, groups_of, is_depthwise
+from understudy.students.width_transformers import is_within, sharing_layers
+
+# How often Torch-Pruning may visit each node of a network, on average, for one layer.
+_ROUNDS = 20
+_STEPS = 1_000
 
 
 class _Joined:
@@ -59,6 +63,8 @@ def traced_sites(
     for root, items in _groups_of(model, rows):
         for name, side, channels, roots in items:
             reason = _obstacle(network, name, side, protect, shared)
+            if reason is None and _beyond(network, name, side, channels):
+                reason = "as Torch-Pruning cannot follow its channels"
             for channel, of in zip(channels, roots, strict=True):
                 own: tuple[str, Side, int] = (root, "out", of)
                 if reason is not None:
@@ -134,11 +140,13 @@ def _groups_of(
             f"{type(error).__name__}: {error}. Cut its depth, or give a student of its own"
         ) from error
     names = {id(module): path for path, module in model.named_modules()}
+    steps = _bounded(graph.module2node.values())
     for module in list(graph.module2node):
         if not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)):
             continue
         pruner = graph.get_pruner_of_module(module)
         size = pruner.get_out_channels(module)
+        steps.clear()
         group = graph.get_pruning_group(module, pruner.prune_out_channels, list(range(size)))
         items: list[tuple[str, Side, list[int], list[int]]] = []
         for item in group:
@@ -154,6 +162,32 @@ def _groups_of(
             given = _one_sided(target) or graph.is_out_channel_pruning_fn(item.dep.handler)
             items.append((path, "out" if given else "in", list(item.idxs), list(item.root_idxs)))
         yield names[id(module)], items
+
+
+class _Bounded(list[Any]):
+    """Where a node leads to; asking this too often is refused."""
+
+    def __init__(self, items: Iterable[Any], steps: list[None], most: int) -> None:
+        super().__init__(items)
+        self._steps, self._most = steps, most
+
+    def __iter__(self) -> Iterator[Any]:
+        self._steps.append(None)
+        if len(self._steps) > self._most:
+            raise ModelError(
+                "Torch-Pruning cannot follow this network: it comes back to the same layers with "
+                "ever other channels. Cut its depth, or give a student of its own"
+            )
+        return super().__iter__()
+
+
+def _bounded(nodes: Iterable[Any]) -> list[None]:
+    """Keep Torch-Pruning from walking in circles; returns the steps of the walk so far."""
+    steps: list[None] = []
+    found = list(nodes)
+    for node in found:
+        node.dependencies = _Bounded(node.dependencies, steps, _ROUNDS * len(found) + _STEPS)
+    return steps
 
 
 def _one_sided(layer: Any) -> bool:
@@ -180,6 +214,12 @@ def _obstacle(
     if unknown or groups_of(layer) in _single(layer):
         return f"as {type(layer).__name__} in this form cannot be narrowed"
     return None
+
+
+def _beyond(network: nn.Module, path: str, side: Side, channels: Sequence[int]) -> bool:
+    """Whether a layer has no such channels: an axis was taken for another on the way."""
+    layer = network.get_submodule(path)
+    return not isinstance(layer, PaddedShortcut) and max(channels) >= channels_of(layer, side)
 
 
 def _single(layer: nn.Module) -> tuple[int, ...]:

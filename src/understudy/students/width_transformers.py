@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from understudy.students.width_plan import channels_of
 
 from understudy.errors import ModelError
 from understudy.features.attention_layers import attention_layers
 from understudy.students.criteria import Part, Site
+from understudy.students.width_plan import channels_of
 
 # Where attention writes its answer, from the module that holds queries, keys and values.
-_OUTPUTS = ("out_proj", "o_proj", "out_lin", "proj", "c_proj", "Wo", "to_out.0")
+_OUTPUTS = ("out_proj", "o_proj", "out_lin", "proj", "c_proj", "Wo", "to_out.0", "out", "o")
 
 
 # The layers that give a block's hidden units, and the one that takes them.
@@ -27,7 +27,15 @@ _FORWARD = (
     (("lin1",), "lin2"),
     (("linear1",), "linear2"),
     (("intermediate.dense",), "output.dense"),
+    (("dense_h_to_4h",), "dense_4h_to_h"),
+    (("wi_0", "wi_1"), "wo"),
+    (("wi",), "wo"),
+    (("gate_up_proj",), "down_proj"),
+    (("Wi",), "Wo"),
 )
+
+
+_GATED = ("gate_up_proj", "Wi")
 
 
 _HEADS = ("heads", "num_heads", "num_attention_heads", "n_heads", "n_head")
@@ -131,16 +139,20 @@ def _output(network: nn.Module, path: str) -> str | None:
 
 def feed_forward(network: nn.Module) -> Iterator[Site]:
     """The hidden units of every feed-forward pair, or gated triple, of known names."""
-    for path, _ in network.named_modules():
+    for path, module in network.named_modules():
         at = f"{path}." if path else ""
-        for ups, last in _FORWARD:
+        for ups, last in (*_FORWARD, *_in_sequence(module)):
             givers, taker = [at + name for name in ups], at + last
             if not all(_holds(network, name) for name in (*givers, taker)):
                 continue
             units = channels_of(network.get_submodule(taker), "in")
-            if {channels_of(network.get_submodule(name), "out") for name in givers} != {units}:
+            given = sum(channels_of(network.get_submodule(name), "out") for name in givers)
+            # One layer may give all gates and then all units.
+            gated = len(givers) == 1 and given == 2 * units and ups[0] in _GATED
+            if not gated and given != len(givers) * units:
                 continue
             runs = _runs(units, 1)
+            both = torch.cat([runs, runs + units], dim=1) if gated else runs
             holder, config = _config(network, path)
             counts = [
                 (holder, f"config.{name}")
@@ -149,7 +161,7 @@ def feed_forward(network: nn.Module) -> Iterator[Site]:
             ]
             if getattr(network.get_submodule(path), "intermediate_size", None) == units:
                 counts.append((path, "intermediate_size"))
-            parts = [Part(path=name, side="out", channels=runs) for name in givers]
+            parts = [Part(path=name, side="out", channels=both) for name in givers]
             yield Site(
                 name=givers[-1],
                 kind="units",
@@ -157,6 +169,23 @@ def feed_forward(network: nn.Module) -> Iterator[Site]:
                 parts=(*parts, Part(path=taker, side="in", channels=runs)),
                 counts=tuple(counts),
             )
+
+
+def _in_sequence(module: nn.Module) -> list[tuple[tuple[str], str]]:
+    """The two linear layers of a sequence with nothing but activations and dropout around them."""
+    if type(module) is not nn.Sequential:
+        return []
+    linear = [name for name, child in module.named_children() if isinstance(child, nn.Linear)]
+    between = [child for child in module.children() if not isinstance(child, nn.Linear)]
+    if len(linear) != 2 or not all(_pointwise(child) for child in between):
+        return []
+    return [((linear[0],), linear[1])]
+
+
+def _pointwise(layer: nn.Module) -> bool:
+    rooms = ("torch.nn.modules.activation", "torch.nn.modules.dropout")
+    mixing = (nn.GLU, nn.Softmax, nn.LogSoftmax, nn.PReLU, nn.MultiheadAttention)
+    return type(layer).__module__ in rooms and not isinstance(layer, mixing)
 
 
 def _no_inner(config: Any) -> bool:
