@@ -20,7 +20,7 @@ from understudy.pipeline.crew import Crew
 from understudy.pipeline.distil import start
 from understudy.pipeline.prepare import load
 from understudy.pipeline.work import Work
-from understudy.students.quantized import prepare_aware
+from understudy.students.quantized.aware import prepare_aware
 
 QUICK = {"epochs": 1, "batch_size": 32, "checkpoint_seconds": 0.0}
 IMAGES = {

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from understudy.errors import ModelError
-from understudy.students.criteria import Part, Site, answer, axes, by_channel, scores
+from understudy.students.width.criteria import Part, Site, answer, axes, by_channel, scores
 
 EVERY = ("magnitude", "taylor", "activation", "gradient")
 

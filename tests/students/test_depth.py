@@ -14,10 +14,10 @@ from conformance.student import StudentCase, StudentLaws
 from understudy import models
 from understudy.errors import ModelError
 from understudy.export.onnx import export_onnx
-from understudy.students.choice import chosen
+from understudy.students.blocks.choice import chosen
+from understudy.students.blocks.removal import Pass
+from understudy.students.blocks.surgery import Unit, skipped, units
 from understudy.students.depth import DepthPlan, cut_depth, plan_depth
-from understudy.students.removal import Pass
-from understudy.students.surgery import Unit, skipped, units
 
 MADE = torch.Generator().manual_seed(0)
 IMAGES = torch.randn(3, 3, 8, 8, generator=MADE, dtype=torch.float64)

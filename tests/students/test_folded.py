@@ -2,7 +2,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from understudy.students.folded import as_found, fold_norms, foldable, rounds_output, watch
+from understudy.students.quantized.folded import (
+    as_found,
+    fold_norms,
+    foldable,
+    rounds_output,
+    watch,
+)
 
 
 def settled(network, rows):

@@ -8,11 +8,11 @@ from torch.nn import functional as F
 
 from understudy.errors import ModelError
 from understudy.models import CifarResNet
-from understudy.students.branches import answers, scaled
-from understudy.students.chain import resting
-from understudy.students.importance import Importance, importance
-from understudy.students.surgery import skipped
-from understudy.students.weighting import distances, scales, without
+from understudy.students.blocks.branches import answers, scaled
+from understudy.students.blocks.chain import resting
+from understudy.students.blocks.surgery import skipped
+from understudy.students.importance.measuring import Importance, importance
+from understudy.students.importance.weighting import distances, scales, without
 
 
 class Adds(nn.Module):

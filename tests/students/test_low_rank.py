@@ -12,7 +12,7 @@ from understudy.errors import ModelError
 from understudy.evaluate.cost import parameters
 from understudy.export.onnx import export_onnx
 from understudy.models import MLP, CifarResNet, VisionTransformer
-from understudy.students.low_rank import (
+from understudy.students.low_rank.cutting import (
     LowRankPlan,
     cut_low_rank,
     frame_low_rank,

@@ -10,7 +10,7 @@ from torch import nn
 from understudy.errors import ModelError
 from understudy.evaluate.cost import flops, parameters
 from understudy.models import MLP, CifarResNet, VisionTransformer
-from understudy.students.low_rank import cut_low_rank, plan_low_rank
+from understudy.students.low_rank.cutting import cut_low_rank, plan_low_rank
 from understudy.students.planning import plan_table
 
 IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -10,8 +10,8 @@ from understudy.export.onnx import export_onnx
 from understudy.export.parity import check_parity
 from understudy.export.quantize import quantize_int8
 from understudy.models import MLP, CifarResNet, VisionTransformer
-from understudy.students.quantized import finish_aware, prepare_aware
-from understudy.students.rounded import Rounded
+from understudy.students.quantized.aware import finish_aware, prepare_aware
+from understudy.students.quantized.rounded import Rounded
 
 
 def pictures(count=64, size=16):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from understudy.errors import ModelError
-from understudy.students.reduction import pooled, reduction
+from understudy.students.importance.reduction import pooled, reduction
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from understudy.errors import ModelError
-from understudy.students.regression import bootstrap, fit, gram
+from understudy.students.importance.regression import bootstrap, fit, gram
 
 
 def data(rows: int = 40, width: int = 6, answers: int = 3, noise: float = 0.3, seed: int = 0):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from understudy.students.rounded import (
+from understudy.students.quantized.rounded import (
     Rounded,
     RoundedLinear,
     RunningRange,

@@ -10,7 +10,7 @@ from understudy.errors import ModelError
 from understudy.evaluate.cost import flops, parameters
 from understudy.export.onnx import export_onnx
 from understudy.models import MLP, CifarResNet, ConvNet, VisionTransformer
-from understudy.students.scaled import ScaledPlan, of_config, plan_scaled
+from understudy.students.scaled.family import ScaledPlan, of_config, plan_scaled
 
 IMAGES = torch.zeros(2, 3, 16, 16)
 SIZE = {"channels": 3, "height": 16, "image_width": 16, "width": 10}

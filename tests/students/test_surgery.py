@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from understudy import models
 from understudy.errors import ModelError
-from understudy.students.surgery import skipped, units
+from understudy.students.blocks.surgery import skipped, units
 
 IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 VECTORS = torch.randn(3, 6, generator=torch.Generator().manual_seed(1))

@@ -8,9 +8,9 @@ from torch import nn
 from understudy.errors import ModelError
 from understudy.export.onnx import export_onnx, stored_parameters
 from understudy.models import MLP, CifarResNet, ConvNet, VisionTransformer
-from understudy.students.criteria import axes
-from understudy.students.width import WidthPlan, cut_width, plan_width
-from understudy.students.width_checks import check_target
+from understudy.students.width.checks import check_target
+from understudy.students.width.criteria import axes
+from understudy.students.width.cutting import WidthPlan, cut_width, plan_width
 
 pytest.importorskip("torch_pruning")
 

@@ -16,7 +16,7 @@ from understudy.blockwise.calls import allowed, visible
 from understudy.blockwise.words import Call
 from understudy.errors import ModelError
 from understudy.features.attention_layers import attention_layers
-from understudy.students.chain import resting
+from understudy.students.blocks.chain import resting
 
 Form = Literal["softmax", "linear"]
 _OUTPUTS = ("out_proj", "o_proj", "out_lin", "proj")

@@ -16,7 +16,7 @@ from understudy.blockwise.replacements import Shared
 from understudy.blockwise.words import Call, Candidate
 from understudy.errors import ExportError, ModelError, UnderstudyError, did_you_mean
 from understudy.folders import fingerprint
-from understudy.students.chain import resting
+from understudy.students.blocks.chain import resting
 
 # `measure(module, call, threads=, batch=)` to milliseconds per call.
 Measure = Callable[..., float | int]

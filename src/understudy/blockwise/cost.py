@@ -15,7 +15,7 @@ from understudy.blockwise.form import Call, Partition, parted, passing, piece
 from understudy.deployed import Deployed, summarise, time_calls
 from understudy.errors import ModelError
 from understudy.export.onnx import export_onnx
-from understudy.students.chain import resting
+from understudy.students.blocks.chain import resting
 
 _WARM_UP = 3
 Number = int | float

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from understudy.blockwise.words import Block, Call, Candidate, Damage, Partition, Rest
 from understudy.errors import ModelError, did_you_mean
-from understudy.students.chain import resting
-from understudy.students.removal import first_tensor
+from understudy.students.blocks.chain import resting
+from understudy.students.blocks.removal import first_tensor
 
 __all__ = [
     "Block",

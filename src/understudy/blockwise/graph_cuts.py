@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from understudy.students.removal import first_tensor
+from understudy.students.blocks.removal import first_tensor
 
 # A residual block, an attention layer or a gated unit has no more layers with matrices than this.
 _BLOCK = 6

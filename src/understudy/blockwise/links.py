@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from understudy.blockwise.form import parted
 from understudy.errors import ModelError
-from understudy.students.chain import Run, look
-from understudy.students.removal import first_tensor
+from understudy.students.blocks.chain import Run, look
+from understudy.students.blocks.removal import first_tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

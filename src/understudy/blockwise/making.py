@@ -16,8 +16,8 @@ from understudy.blockwise.replacements import Shared, SlimRecurrent, grouped, se
 from understudy.blockwise.words import Call, Candidate
 from understudy.errors import ModelError, did_you_mean
 from understudy.students.depth import DepthPlan, cut_depth
-from understudy.students.low_rank import LowRankPlan, cut_low_rank
-from understudy.students.width import WidthPlan, cut_width
+from understudy.students.low_rank.cutting import LowRankPlan, cut_low_rank
+from understudy.students.width.cutting import WidthPlan, cut_width
 
 Settings = Mapping[str, Any]
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from understudy.blockwise.form import near
 from understudy.blockwise.links import Walk, following, joints
 from understudy.errors import ModelError
-from understudy.students.removal import members, parent_of
+from understudy.students.blocks.removal import members, parent_of
 
 
 def named_runs(walk: Walk, names: Sequence[str]) -> list[list[str]]:

@@ -14,9 +14,9 @@ from understudy.blockwise.links import Walk, bare, extras, joints, unfit, walked
 from understudy.blockwise.named import named_runs
 from understudy.blockwise.traced import Chained, leaving
 from understudy.errors import ModelError
-from understudy.students.chain import answer_of, chain_of
+from understudy.students.blocks.chain import answer_of, chain_of
+from understudy.students.blocks.removal import members, parent_of
 from understudy.students.profiling import profiled, used
-from understudy.students.removal import members, parent_of
 
 _BY = ("block", "stage", "flops", "memory")
 

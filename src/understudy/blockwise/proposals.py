@@ -13,12 +13,12 @@ from understudy.blockwise.making import without
 from understudy.blockwise.replacements import grouped, separated
 from understudy.blockwise.words import Call
 from understudy.errors import ModelError
-from understudy.students.chain import resting
+from understudy.students.blocks.chain import resting
+from understudy.students.blocks.surgery import skipped, units
 from understudy.students.depth import plan_depth
-from understudy.students.low_rank import plan_low_rank
-from understudy.students.surgery import skipped, units
-from understudy.students.width import plan_width
-from understudy.students.width_transformers import attention, feed_forward
+from understudy.students.low_rank.cutting import plan_low_rank
+from understudy.students.width.cutting import plan_width
+from understudy.students.width.transformers import attention, feed_forward
 
 Share = float | int
 Proposal = tuple[str, dict[str, Any]]

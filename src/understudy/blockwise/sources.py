@@ -21,8 +21,8 @@ from understudy.blockwise.words import Call, Partition
 from understudy.errors import ModelError
 from understudy.folders import STAGE_FILE, Stage, fingerprint, read_json
 from understudy.models.weights import weights_fingerprint
-from understudy.students.chain import resting
-from understudy.students.removal import first_tensor
+from understudy.students.blocks.chain import resting
+from understudy.students.blocks.removal import first_tensor
 
 _FLOAT = 4
 

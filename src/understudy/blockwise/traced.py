@@ -14,8 +14,8 @@ from torch import Tensor, fx, nn
 from understudy.blockwise.edges import drawing, longest
 from understudy.blockwise.graph_cuts import Cut, cuts_of, graph_runs
 from understudy.errors import ModelError
-from understudy.students.chain import answer_of, resting
-from understudy.students.surgery import copied, same
+from understudy.students.blocks.chain import answer_of, resting
+from understudy.students.blocks.surgery import copied, same
 
 _ROWS = "rows"
 # What an exported program checks about its input; a part of it may be called otherwise.

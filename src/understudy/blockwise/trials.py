@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from understudy.blockwise.form import Piece, placed
 from understudy.blockwise.words import Partition
 from understudy.errors import ModelError
-from understudy.students.chain import answer_of
-from understudy.students.surgery import same
+from understudy.students.blocks.chain import answer_of
+from understudy.students.blocks.surgery import same
 
 MEMORY = 512 * 2**20
 

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from understudy.contracts import Student
 from understudy.recipe import Cut, DepthCut, LowRankCut, ScratchCut, SharingCut, WidthCut
 from understudy.students.depth import DepthPlan, cut_depth, plan_depth
-from understudy.students.importance import Importance, importance
-from understudy.students.low_rank import LowRankPlan, cut_low_rank, plan_low_rank
-from understudy.students.scaled import ScaledPlan, plan_scaled
+from understudy.students.importance.measuring import Importance, importance
+from understudy.students.importance.weighting import scales
+from understudy.students.low_rank.cutting import LowRankPlan, cut_low_rank, plan_low_rank
+from understudy.students.scaled.family import ScaledPlan, plan_scaled
 from understudy.students.sharing import SharingPlan, cut_sharing, plan_sharing
-from understudy.students.weighting import scales
-from understudy.students.width import WidthPlan, cut_width, plan_width
+from understudy.students.width.cutting import WidthPlan, cut_width, plan_width
 
 Plan = DepthPlan | WidthPlan | LowRankPlan | SharingPlan | ScaledPlan
 # How a cut by importance measures; the others need no measurement.

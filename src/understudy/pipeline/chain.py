@@ -15,7 +15,7 @@ from understudy.models.weights import load_into, read_weights, save_weights
 from understudy.pipeline.cutting import FEW, again, calibration, choose
 from understudy.pipeline.work import Work
 from understudy.recipe import Link, PruneStep, QuantizeStep
-from understudy.students.quantized import finish_aware, prepare_aware
+from understudy.students.quantized.aware import finish_aware, prepare_aware
 from understudy.students.sparse import Masks, Sparsity
 
 RANGES = "ranges.json"

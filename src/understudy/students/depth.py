@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from understudy.contracts import Student
 from understudy.errors import ModelError
-from understudy.students.chain import Run, answer_of, chain_of, look
-from understudy.students.choice import By, chosen
-from understudy.students.removal import remove
-from understudy.students.scaling import scale_branches
-from understudy.students.surgery import copied, same, skipped, units
+from understudy.students.blocks.chain import Run, answer_of, chain_of, look
+from understudy.students.blocks.choice import By, chosen
+from understudy.students.blocks.removal import remove
+from understudy.students.blocks.scaling import scale_branches
+from understudy.students.blocks.surgery import copied, same, skipped, units
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

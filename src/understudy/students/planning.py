@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from understudy.errors import ModelError
 from understudy.evaluate.cost import parameters as count
-from understudy.students.chain import chain_of, look
+from understudy.students.blocks.chain import chain_of, look
 from understudy.students.profiling import Use, profiled, used
 
 Status = Literal["kept", "changed", "dropped", "shared"]

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from understudy.contracts import Student
 from understudy.errors import ModelError
-from understudy.students.chain import answer_of, chain_of, look
-from understudy.students.removal import parent_of
-from understudy.students.surgery import copied, structure
+from understudy.students.blocks.chain import answer_of, chain_of, look
+from understudy.students.blocks.removal import parent_of
+from understudy.students.blocks.surgery import copied, structure
 
 By = Literal["mean", "representative"]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from understudy.errors import ModelError
 from understudy.models.resnet import PaddedShortcut
-from understudy.students.criteria import Criterion, Kind, Side, axes
+from understudy.students.width.criteria import Criterion, Kind, Side, axes
 
 Whole = tuple[tuple[str, str], ...]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from understudy.errors import ModelError
 from understudy.evaluate.cost import flops
 from understudy.evaluate.cost import parameters as count
-from understudy.students.knobs import Knobs
+from understudy.students.scaled.knobs import Knobs
 
 _REFUSED_IN_A_ROW = 64
 _LARGEST = 64

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from understudy.errors import ModelError
 from understudy.features.attention_layers import attention_layers
-from understudy.students.criteria import Part, Site
-from understudy.students.width_plan import channels_of
+from understudy.students.width.criteria import Part, Site
+from understudy.students.width.plan import channels_of
 
 # Where attention writes its answer, from the module that holds queries, keys and values.
 _OUTPUTS = ("out_proj", "o_proj", "out_lin", "proj", "c_proj", "Wo", "to_out.0", "out", "o")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from understudy.errors import ModelError
-from understudy.students.branches import answers, scaled
-from understudy.students.chain import resting
-from understudy.students.surgery import skipped, units
+from understudy.students.blocks.branches import answers, scaled
+from understudy.students.blocks.chain import resting
+from understudy.students.blocks.surgery import skipped, units
 
 Output = Literal["logits", "values"]
 

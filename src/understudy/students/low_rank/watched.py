@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from understudy.errors import ModelError
-from understudy.students.factors import Layer, read, reads_inputs, sides
+from understudy.students.low_rank.factors import Layer, read, reads_inputs, sides
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

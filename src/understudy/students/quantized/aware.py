@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from understudy.errors import ModelError
 from understudy.export.onnx import cause
 from understudy.export.ranges import LearnedRange, weight_mark
-from understudy.students.folded import (
+from understudy.students.quantized.folded import (
     Watched,
     as_found,
     fold_norms,
@@ -27,7 +27,7 @@ from understudy.students.folded import (
     rounds_output,
     watch,
 )
-from understudy.students.rounded import (
+from understudy.students.quantized.rounded import (
     Rounded,
     RoundedNorm,
     RunningRange,

@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from understudy.contracts import Student
 from understudy.errors import ModelError
 from understudy.features.blocks import blocks
-from understudy.students.criteria import Criterion, Site, scores
-from understudy.students.width_checks import (
+from understudy.students.width.checks import (
     answered,
     breaking,
     check_paths,
     check_target,
     quietly,
 )
-from understudy.students.width_choice import Choice, fitting, met, written
-from understudy.students.width_plan import Whole, WidthPlan, remove
-from understudy.students.width_traced import traced_sites
-from understudy.students.width_transformers import (
+from understudy.students.width.choice import Choice, fitting, met, written
+from understudy.students.width.criteria import Criterion, Site, scores
+from understudy.students.width.plan import Whole, WidthPlan, remove
+from understudy.students.width.traced import traced_sites
+from understudy.students.width.transformers import (
     attention,
     feed_forward,
     is_within,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from understudy.errors import ModelError
-from understudy.students.criteria import Criterion, Kind, Side, Site, axes
-from understudy.students.width_plan import Whole, WidthPlan, channels_of, groups_of
+from understudy.students.width.criteria import Criterion, Kind, Side, Site, axes
+from understudy.students.width.plan import Whole, WidthPlan, channels_of, groups_of
 
 _SIDES: tuple[Side, ...] = ("out", "in")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.errors import ModelError
-from understudy.students.removal import first_tensor
+from understudy.students.blocks.removal import first_tensor
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from understudy.errors import ModelError
 from understudy.evaluate.cost import parameters as count
-from understudy.students.knobs import knobs
-from understudy.students.sizes import UNCOUNTED, Scale, counted, parts, told
+from understudy.students.scaled.knobs import knobs
+from understudy.students.scaled.sizes import UNCOUNTED, Scale, counted, parts, told
 
 # What an exported graph adds to its weights, per innermost module: names, shapes and operators.
 # Our exporter's files have 20 (folded batch normalisation) to 180 (attention).

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from understudy.errors import ModelError
-from understudy.students.branches import Passage, answers, ends_of, watching
-from understudy.students.chain import given_to
-from understudy.students.reduction import at_places
-from understudy.students.removal import first_tensor, with_first
-from understudy.students.surgery import skipped
-from understudy.students.weighting import Output, distances
+from understudy.students.blocks.branches import Passage, answers, ends_of, watching
+from understudy.students.blocks.chain import given_to
+from understudy.students.blocks.removal import first_tensor, with_first
+from understudy.students.blocks.surgery import skipped
+from understudy.students.importance.reduction import at_places
+from understudy.students.importance.weighting import Output, distances
 
 
 def cosine(network: nn.Module, rows: Tensor, paths: Sequence[str], *, batch_size: int) -> Tensor:

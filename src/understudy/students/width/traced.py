@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from understudy.errors import MissingExtraError, ModelError
 from understudy.models.resnet import PaddedShortcut
-from understudy.students.criteria import Part, Side, Site, answer, axes
-from understudy.students.width_plan import Whole, channels_of, groups_of, is_depthwise
-from understudy.students.width_transformers import is_within, sharing_layers
+from understudy.students.width.criteria import Part, Side, Site, answer, axes
+from understudy.students.width.plan import Whole, channels_of, groups_of, is_depthwise
+from understudy.students.width.transformers import is_within, sharing_layers
 
 # How often Torch-Pruning may visit each node of a network, on average, for one layer.
 _ROUNDS = 20

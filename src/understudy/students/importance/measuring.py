@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from understudy.errors import ModelError
-from understudy.students.branches import answers as ask
-from understudy.students.chain import resting
-from understudy.students.elimination import Elimination, contributions, eliminate
-from understudy.students.measures import check_known, cosine, rise, taylor
-from understudy.students.reduction import Reduce, reduction
-from understudy.students.regression import bootstrap, check_ridge, gram
-from understudy.students.surgery import units
-from understudy.students.weighting import Output, scales
+from understudy.students.blocks.branches import answers as ask
+from understudy.students.blocks.chain import resting
+from understudy.students.blocks.surgery import units
+from understudy.students.importance.elimination import Elimination, contributions, eliminate
+from understudy.students.importance.measures import check_known, cosine, rise, taylor
+from understudy.students.importance.reduction import Reduce, reduction
+from understudy.students.importance.regression import bootstrap, check_ridge, gram
+from understudy.students.importance.weighting import Output, scales
 
 Measure = Literal["importance", "cosine", "skip", "taylor"]
 

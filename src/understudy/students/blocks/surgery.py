@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from understudy.errors import ModelError
-from understudy.students.chain import Run, answer_of, chain_of, given_to, keeps_shape, look
-from understudy.students.removal import first_tensor, members, parent_of, remove, with_first
+from understudy.students.blocks.chain import Run, answer_of, chain_of, given_to, keeps_shape, look
+from understudy.students.blocks.removal import first_tensor, members, parent_of, remove, with_first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

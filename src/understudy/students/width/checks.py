@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from understudy.errors import ModelError
 from understudy.models.resnet import PaddedShortcut
-from understudy.students.criteria import Criterion, Side, answer, axes
-from understudy.students.width_choice import Choice, written
-from understudy.students.width_plan import WidthPlan, channels_of, groups_of, remove
-from understudy.students.width_transformers import unconfigured
+from understudy.students.width.choice import Choice, written
+from understudy.students.width.criteria import Criterion, Side, answer, axes
+from understudy.students.width.plan import WidthPlan, channels_of, groups_of, remove
+from understudy.students.width.transformers import unconfigured
 
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 

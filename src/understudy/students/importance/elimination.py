@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from understudy.students.branches import START, Passage, answers, watching
-from understudy.students.reduction import pooled
-from understudy.students.regression import Fit, fit
+from understudy.students.blocks.branches import START, Passage, answers, watching
+from understudy.students.importance.reduction import pooled
+from understudy.students.importance.regression import Fit, fit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 from understudy.errors import ModelError
-from understudy.students.surgery import Unit
+from understudy.students.blocks.surgery import Unit
 
 By = Literal["evenly", "first", "last", "random"]
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from understudy.students.chain import answer_of, given_to
-from understudy.students.removal import first_tensor
-from understudy.students.surgery import same
+from understudy.students.blocks.chain import answer_of, given_to
+from understudy.students.blocks.removal import first_tensor
+from understudy.students.blocks.surgery import same
 
 _ADD = ("aten::add.Tensor", "aten::add_.Tensor")
 _TIMES = ("aten::mul.Tensor", "aten::mul_.Tensor", "aten::div.Tensor")

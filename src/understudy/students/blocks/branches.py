@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from understudy.errors import ModelError
-from understudy.students.chain import given_to
-from understudy.students.removal import first_tensor, members, with_first
+from understudy.students.blocks.chain import given_to
+from understudy.students.blocks.removal import first_tensor, members, with_first
 
 # The name of what the first block is given, beside the blocks' paths; no module is named so.
 START: Final = ":start"

@@ -12,7 +12,7 @@ from understudy.contracts import Student
 from understudy.errors import ModelError, did_you_mean
 from understudy.evaluate.cost import parameters as count
 from understudy.features.blocks import blocks
-from understudy.students.factors import (
+from understudy.students.low_rank.factors import (
     Layer,
     energies,
     factorised,
@@ -22,7 +22,7 @@ from understudy.students.factors import (
     sides,
     spectrum,
 )
-from understudy.students.watched import by_reason, looked
+from understudy.students.low_rank.watched import by_reason, looked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,1 @@
+"""The chain of blocks of a network: finding it, skipping, removing and scaling its members."""
