@@ -19,7 +19,7 @@ from understudy.pipeline import run
 ROOT = Path(__file__).parent.parent
 REDUCED = [
     "seeds=[0]",
-    *(f"steps.{n}.training.epochs={epochs}" for n, epochs in ((0, 8), (1, 12), (2, 8))),
+    *(f"steps.{n}.training.epochs={epochs}" for n, epochs in ((0, 4), (1, 8), (2, 16))),
     *(f"steps.{n}.control=false" for n in (0, 1, 2)),
 ]
 

@@ -10,7 +10,13 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-START = "from understudy.cli import main; main()"
+# Whoever runs the tests in the background ignores Ctrl-C for all of its children.
+START = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from understudy.cli import main
+main()
+"""
 
 
 def start(folder):
