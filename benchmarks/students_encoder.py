@@ -24,7 +24,7 @@ from understudy.tasks.embedding import Embedding
 from understudy.teachers.cached import CachedTeacher
 from understudy.teachers.sentence_encoder import SentenceEncoder
 
-SENTENCES, EPOCHS, CALIBRATION = (14_000, 2, 500) if mode() == "full" else (4_000, 1, 250)
+SENTENCES, EPOCHS, CALIBRATION = (14_000, 2, 500) if mode() == "full" else (2_000, 1, 200)
 WORDS = f"The sentence encoder, 3 of its 6 layers; {SENTENCES:,} sentences, {EPOCHS} epochs:"
 
 
