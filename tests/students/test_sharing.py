@@ -10,6 +10,7 @@ from conformance.student import StudentCase, StudentLaws
 from understudy import models
 from understudy.errors import ModelError
 from understudy.export.onnx import export_onnx, stored_parameters
+from understudy.export.parity import check_parity
 from understudy.models.weights import load_into, read_weights, save_weights
 from understudy.students.depth import cut_depth, plan_depth
 from understudy.students.sharing import SharingPlan, cut_sharing, plan_sharing
@@ -235,3 +236,32 @@ class TestSharingLaws(StudentLaws):
 
         parent = frozenset(path for path, _ in network.named_modules())
         return StudentCase(make=make, rows=rows, width=4, parent=parent)
+
+
+def test_a_file_holds_the_weights_of_shared_transformer_layers_once(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4,
+        vocab_size=50, max_position_embeddings=32,
+    )  # fmt: skip
+
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = transformers.BertModel(config, add_pooling_layer=False)
+            self.head = nn.Linear(64, 3)
+
+        def forward(self, ids):
+            return self.head(self.encoder(ids).last_hidden_state[:, 0])
+
+    network, ids = Classifier().eval(), torch.randint(0, 50, (4, 8))
+    shared = cut_sharing(network, plan_sharing(network, ids, groups=1), ids).module.eval()
+    for name, module in (("whole", network), ("shared", shared)):
+        export_onnx(module, ids, tmp_path / f"{name}.onnx", metadata={})
+    sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("whole", "shared")]
+    # Three layers of four are gone: about 33,000 numbers of four bytes each.
+    assert sizes[0] - sizes[1] > 3 * 32_000 * 4
+    with torch.no_grad():
+        check_parity(
+            shared(ids).numpy(), tmp_path / "shared.onnx", ids.numpy(), atol=1e-5, rtol=1e-4
+        )

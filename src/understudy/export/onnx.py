@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir
 import torch
+from onnx_ir.passes.common.initializer_deduplication import DeduplicateHashedInitializersPass
 from torch import Tensor, nn
 
 from understudy.errors import ExportError
@@ -23,6 +25,7 @@ from understudy.export.operators import operators_once
 from understudy.folders import write_atomic
 
 INPUT, OUTPUT, BATCH, LENGTH = "rows", "output", "batch", "length"
+_ANY_SIZE = 1 << 62
 PREFIX = "understudy."
 # A protobuf message ends at 2 GiB; the graph and the metadata need some of it.
 LARGEST = 1_900_000_000
@@ -223,7 +226,21 @@ def _translate(
         )
         assert exported is not None
         model: onnx.ModelProto = exported.model_proto
-    return model
+    return _once(model) if _shares(module) else model
+
+
+def _shares(module: nn.Module) -> bool:
+    """Whether a parameter stands at several places."""
+    every = list(module.named_parameters(remove_duplicate=False))
+    return len(every) > len({id(parameter) for _, parameter in every})
+
+
+def _once(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Every weight once: the exporter gives each block that shares one a transposed copy."""
+    read = onnx_ir.from_proto(model)
+    DeduplicateHashedInitializersPass(size_limit=_ANY_SIZE)(read)
+    found: onnx.ModelProto = onnx_ir.to_proto(read)
+    return found
 
 
 @contextmanager
