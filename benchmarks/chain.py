@@ -40,6 +40,7 @@ def main() -> None:
         "chain_latency_ratio": speed_ratio(teacher, student, rows, seconds=5),
         "chain_latency_ratio_batch32": speed_ratio(teacher, student, rows, batch=32, seconds=5),
         "chain_points_lost": 100 * (_accuracy(first) - _accuracy(last)),
+        "epochs": _epochs(result["recipe"]["steps"]),
         "teacher_accuracy": _accuracy(first),
         "student_accuracy": _accuracy(last),
     }
@@ -64,6 +65,10 @@ def main() -> None:
     text = "\n".join(lines)
     sys.stdout.write(text + "\n")
     paste(text, name="chain", page=RESULTS.parent.parent / "docs" / "benchmarks.md")
+
+
+def _epochs(steps: list[dict]) -> int:
+    return sum(step["training"]["epochs"] for step in steps if step["kind"] in ("distil", "prune"))
 
 
 def _accuracy(step: dict) -> float:
