@@ -178,6 +178,3 @@ def latency_ms(work: Work, module: Deployable) -> float:
 def untrained_teacher(work: Work) -> Deployable:
     """The teacher's module before its weights, for a rehearsal."""
     return member_module(work, work.recipe.teacher)
-
-
-__all__ = ["FEW", "Chosen", "again", "calibration", "choose", "latency_ms", "untrained_teacher"]

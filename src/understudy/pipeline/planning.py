@@ -78,6 +78,7 @@ def plan(recipe: Recipe, place: Source, *, progress: Progress | None = None) -> 
             provenance=chosen.provenance,
         )
         data = {"plans": chosen.plans, "importance": chosen.importance, "table": table.to_data()}
+        notes += _later(recipe)
         return Planned(lines=[*chosen.lines, *table.lines()], data=data, notes=notes)
 
 
@@ -107,4 +108,19 @@ def _fresh(work: Work) -> Planned:
         f"{milliseconds:.3f} ms for one row on one thread (measured, untrained)"
     )
     data = {"parameters": count, "flops": operations, "ms": milliseconds}
-    return Planned(lines=[line], data=data, notes=[])
+    notes = _later(work.recipe)
+    if work.recipe.student.reused_head is not None:
+        notes.append("`reused_head` adds a projector and the teacher's last layer to it in the run")
+    return Planned(lines=[line], data=data, notes=notes)
+
+
+def _later(recipe: Recipe) -> list[str]:
+    """What the steps of the run change, of which the plan shows nothing."""
+    smaller = [
+        step.kind
+        for step in recipe.steps
+        if step.kind in ("cut", "quantize") or getattr(step, "structure", "") == "channels"
+    ]
+    if not smaller:
+        return []
+    return [f"this is the student at its start; {', '.join(smaller)} in `steps` make it smaller"]
