@@ -105,6 +105,7 @@ def test_a_chain_that_was_written_down_is_read_back_as_it_was(read, steps):
     ("{kind: quantize, aware: true, form: weight_int4}", ["`aware: true` rounds weights and"]),
     ("{kind: quantize, training: {epochs: 2}}", ["`training` is for `aware: true`"]),
     ("{kind: quantize, objective: [{kind: hard_label}]}", ["`objective` is for `aware: true`"]),
+    ("{kind: quantize, control: false}", ["`control` is for `aware: true`"]),
     ("{kind: quantize, form: int5}", ["'weight_int4'", "got 'int5'"]),
     ("{kind: quantize, aware: true, calibraton: minmax}", ["did you mean `calibration`"]),
     ("{kind: cut}", ["`cuts` is required"]),

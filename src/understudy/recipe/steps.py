@@ -164,7 +164,7 @@ class QuantizeStep(Learning):
                 f"`aware: true` rounds weights and activations to int8, but got `form: "
                 f"{self.form}`: remove one of them"
             )
-        given = _changed(self, ("objective", "phases", "training"))
+        given = _changed(self, ("objective", "phases", "training", "control"))
         if given and not self.aware:
             raise ValueError(
                 f"`{given[0]}` is for `aware: true`: without it nothing is trained in this step"
