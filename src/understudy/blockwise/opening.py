@@ -1,6 +1,8 @@
 """Blocks on disk, so that only the one that is worked at is in memory."""
 
-from copy import deepcopy
+import ctypes
+from contextlib import suppress
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +63,16 @@ def shelve(module: nn.Module, path: Path) -> Shelved:
     tensors = {name: value.detach().cpu() for name, value in _tensors(module).items()}
     make_folder(path.parent)
     write_atomic(path, save({name: value.contiguous().clone() for name, value in tensors.items()}))
-    return Shelved(skeleton=deepcopy(module).to("meta"), path=path.resolve())
+    skeleton = deepcopy(module).to("meta")
+    _trim()
+    return Shelved(skeleton=skeleton, path=path.resolve())
+
+
+def _trim() -> None:
+    # glibc keeps what was freed below something small that is still in use, as every skeleton is:
+    # without this, a process that shelves a network has all of its weights in the end.
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -102,12 +113,14 @@ class Opening:
         """
         piece = self.piece.module()
         assert isinstance(piece, Piece)
+        # Copies close their files with the material; this may be kept as long as the run.
+        source = copy(self.source)
         return Material(
             piece=piece.eval(),
-            call=self.source(self.calibration),
-            source=self.source,
+            call=source(self.calibration),
+            source=source,
             rows=self.rows,
             validation=self.validation,
             neighbour=None if self.neighbour is None else self.neighbour.module().eval(),
-            student=self.student,
+            student=copy(self.student),
         )

@@ -91,7 +91,12 @@ class Pair:
     @property
     def name(self) -> str:
         """Of the pair and its folder."""
-        return re.sub(r"[^\w.-]+", "_", f"{self.block}--{self.candidate.label}")
+        return pair_name(self.block, self.candidate.label)
+
+
+def pair_name(block: str, label: str) -> str:
+    """Of a pair and its folder."""
+    return re.sub(r"[^\w.-]+", "_", f"{block}--{label}")
 
 
 def distil_pair(pair: Pair) -> Summary:
