@@ -6,7 +6,7 @@ import pytest
 
 from understudy.blockwise.running import run
 from understudy.cli.main import run as command
-from understudy.errors import ModelError, RecipeError
+from understudy.errors import ExportError, ModelError, RecipeError
 from understudy.folders import read_json
 
 RECIPE = """
@@ -57,7 +57,7 @@ def test_training_the_whole_starts_from_what_was_taught(done):
     _, outcome = done
     start, end = (
         next(row for row in outcome.record.data["steps"] if row["name"] == name)
-        for name in ("cut", "1 distil")
+        for name in ("stitched", "1 distil")
     )
     # ten classes: far above chance before any training of the whole
     assert start["scores"]["accuracy"]["value"] > 0.3
@@ -135,6 +135,25 @@ def test_bad_recipes_are_refused_before_anything_runs(tmp_path):
     with pytest.raises(RecipeError, match="chosen for a budget"):
         run(path, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_that_cannot_be_deployed_is_found_before_its_blocks_are_taught(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import torch\n"
+        "class Own(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.one, self.two = torch.nn.Linear(64, 64), torch.nn.Linear(64, 10)\n"
+        "    def forward(self, rows):\n"
+        "        rows = rows.flatten(1)\n"
+        "        return self.two(self.one(rows) if rows.sum() > 0 else rows)\n"
+    )
+    path = tmp_path / "r.yaml"
+    path.write_text(RECIPE.replace("{kind: mlp, hidden: [40, 40, 40, 40]}",
+                                   '{kind: custom, target: "own.py:Own"}'))  # fmt: skip
+    with pytest.raises(ExportError, match="the teacher has no ONNX form, in which"):
+        run(path, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "blockwise").exists()
 
 
 def test_run_says_which_command_it_is(tmp_path, capsys):

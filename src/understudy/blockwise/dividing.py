@@ -11,6 +11,7 @@ from understudy.blockwise.cost import timed
 from understudy.blockwise.ground import Form, Ground
 from understudy.blockwise.measuring import costs
 from understudy.blockwise.words import Partition
+from understudy.errors import ExportError
 from understudy.folders import fingerprint, read_json, write_json
 
 FOLDER = "blockwise"
@@ -66,20 +67,30 @@ def divide(ground: Ground) -> Divided:
 
 
 def _divide(ground: Ground, folder: Path) -> dict[str, Any]:
+    try:
+        whole = costs(ground, ground.whole, folder / "teacher.onnx")
+    except ExportError as error:
+        raise ExportError(
+            f"the teacher has no ONNX form, in which blocks are timed as they are deployed: {error}"
+        ) from error
     form, found = ground.divided()
     network = ground.network(form).eval()
-    return _written(ground, form, network, found, folder)
+    return _written(ground, form, network, found, whole, folder)
 
 
 def _written(
-    ground: Ground, form: Form, network: nn.Module, found: Partition, folder: Path
+    ground: Ground,
+    form: Form,
+    network: nn.Module,
+    found: Partition,
+    whole: Mapping[str, float | int | None],
+    folder: Path,
 ) -> dict[str, Any]:
     latency = ground.latency
     settings: dict[str, Any] = {
         "threads": latency.threads, "batch": latency.batch, "seconds": latency.seconds,
     }  # fmt: skip
     parts = timed(network, found, ground.few(max(8, latency.batch)), **settings)
-    whole = costs(ground, ground.whole, folder / "teacher.onnx")
     weights = sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
     inside = sum(float(block.ms or 0) for block in parts.blocks)
     # What lies before and behind the network counts where it is deployed.
@@ -89,7 +100,7 @@ def _written(
     data = {
         "form": form,
         "partition": parts.to_data(),
-        "teacher": whole,
+        "teacher": dict(whole),
         "overhead": int(whole["bytes"] or 0) - weights,
     }
     write_json(folder / _PARTITION, data)
@@ -101,7 +112,9 @@ def finer(ground: Ground, before: Divided, found: Partition, number: int) -> Div
     work, name = ground.work, f"{FOLDER}/partition-{number}"
     depends = {"before": before.mark, "blocks": [list(block.paths) for block in found.blocks]}
     work.stage(
-        name, depends, lambda folder: _written(ground, before.form, before.network, found, folder)
+        name,
+        depends,
+        lambda folder: _written(ground, before.form, before.network, found, before.teacher, folder),
     )
     data = read_json(work.folder / name / _PARTITION)
     mark = fingerprint(depends)

@@ -45,7 +45,7 @@ def _items(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _figure(drawn: str) -> str:
-    return f'<figure class="panel">{drawn}</figure>' if drawn else ""
+    return f'<div class="panels"><figure class="panel">{drawn}</figure></div>' if drawn else ""
 
 
 def _lead(told: Mapping[str, Any]) -> str:
