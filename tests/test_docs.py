@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from safetensors.numpy import load_file
 
 from manual import PAGES, ROOT, TEXTS, blocks, recipes_of, tables, write_titled
-from understudy import build, data, losses, models, pipeline
+from understudy import build, data, losses, pipeline
 from understudy.build.check import FACTS
 from understudy.cli.commands import app
 from understudy.cli.main import run as command
@@ -32,7 +32,7 @@ from understudy.recipe import Entry, Recipe
 
 CATALOGUES = {
     "source": dict(data.CATALOGUE),
-    "model": dict(models.CATALOGUE),
+    "model": dict(build.MODELS),
     "view": dict(VIEWS),
     "codec": {k: v for k, v in CODECS.items() if k != "hidden"},
     "loss": {kind: row.loss for kind, row in losses.CATALOGUE.items()},

@@ -94,6 +94,7 @@ def test_better_features_helped_and_worse_ones_hurt():
     assert found.word is Word.HELPED
     assert found.low < found.effect < found.high
     assert (found.seeds, found.draws, found.rows) == (3, 5, 200)
+    assert (found.margin, found.level) == (0.1, 0.95)
     assert len(found.per_seed) == 3
     assert len(found.per_draw) == 5
     turned = compare(control, better)

@@ -106,7 +106,8 @@ def tuned(
         told: the class of every row by its position: its label, or the teacher's first choice;
             needed where a member is a specialist.
         seed: of every member's fine-tuning.
-        folder: for checkpoints, a folder for each member.
+        folder: for checkpoints, a folder for each member and seed; what is found there of an
+            earlier call is gone on from.
         progress: where it shows itself.
 
     Raises:
@@ -127,7 +128,7 @@ def tuned(
                     )
                 own = narrowed(lesson, member.group, told)
             made = deepcopy(member.network)
-            place = None if folder is None else folder / member.name
+            place = None if folder is None else folder / f"{member.name}_{seed}"
             fitted = learn(made, own, seed=seed, folder=place, name=member.name)
             found.append(replace(member, network=made, fitted=fitted))
             tracker(number + 1, member.name)

@@ -73,7 +73,9 @@ def likeness(answers: Tensor) -> NDArray[np.float64]:
     table = table - table.mean(axis=1, keepdims=True)
     table = table - table.mean(axis=0)
     size = np.sqrt((table**2).sum(axis=0))
-    table = np.divide(table, size, out=np.zeros_like(table), where=size > 0)
+    # What rounding leaves of a constant is no change.
+    moves = size > 1e-9 * size.max()
+    table = np.divide(table, size, out=np.zeros_like(table), where=moves)
     found: NDArray[np.float64] = np.clip(table.T @ table, -1.0, 1.0)
     np.fill_diagonal(found, 1.0)
     return found

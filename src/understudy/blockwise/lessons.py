@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from understudy.blockwise.sources import rows_fingerprint
 from understudy.contracts import Batch, Knowledge, Teacher
 from understudy.engine import Fitted, Validate, fit
-from understudy.errors import DataError, ModelError
+from understudy.errors import DataError
 from understudy.labels import codecs
 from understudy.labels.place import LocalPlace
 from understudy.labels.portions import Keep, cut
@@ -235,10 +235,11 @@ def stored(
     Raises:
         StoreError: the folder holds the answers of another network or of other rows, or an answer
             is not finite.
+        DataError: not one id per row.
     """
     names = torch.arange(len(rows)) if ids is None else ids
     if len(names) != len(rows):
-        raise ModelError(f"one id per row is needed, but got {len(names)} for {len(rows)} rows")
+        raise DataError(f"one id per row is needed, but got {len(names)} for {len(rows)} rows")
     marks = {
         "teacher": weights_fingerprint(network),
         "data": rows_fingerprint(rows),

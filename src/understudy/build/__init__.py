@@ -10,12 +10,23 @@ from understudy.build.cuts import (
     traced,
 )
 from understudy.build.layers import Matched, captured, match, reads_layers
-from understudy.build.parts import codec, constructor, network, predictor, source, views
+from understudy.build.parts import (
+    MODELS,
+    codec,
+    constructor,
+    network,
+    predictor,
+    source,
+    tokenizer,
+    tokenizer_mark,
+    views,
+)
 from understudy.build.schema import schema
 from understudy.build.targets import sources
 from understudy.build.terms import terms, with_adapters
 
 __all__ = [
+    "MODELS",
     "Family",
     "Matched",
     "apply_cut",
@@ -36,6 +47,8 @@ __all__ = [
     "source",
     "sources",
     "terms",
+    "tokenizer",
+    "tokenizer_mark",
     "traced",
     "views",
     "with_adapters",

@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning.pytorch as lightning
 
-from understudy import data, models
+from understudy import data
 from understudy.build.arguments import wrong_arguments
 from understudy.build.check_chain import chain_mistakes
 from understudy.build.check_labels import labels_mistakes, made
@@ -18,7 +18,7 @@ from understudy.build.check_terms import (
     order_mistakes,
     teacher_mistakes,
 )
-from understudy.build.parts import PATHS, named_files, unknown_kind, with_paths
+from understudy.build.parts import MODELS, PATHS, named_files, unknown_kind, with_paths
 from understudy.build.targets import TargetError, resolve
 from understudy.data.views import CATALOGUE as VIEWS
 from understudy.data.views import MIXING, misplaced
@@ -42,7 +42,10 @@ from understudy.recipe import (
 Place = tuple[str | int, ...]
 
 # What is filled in from the data, by parameter name; see `pipeline`.
-FACTS = ("inputs", "channels", "height", "image_width", "width")
+FACTS = (
+    *("inputs", "channels", "height", "image_width"),
+    *("vocabulary", "pad", "length", "width"),
+)
 
 
 def check(recipe: Recipe, place: Source) -> None:
@@ -53,7 +56,7 @@ def check(recipe: Recipe, place: Source) -> None:
     """
     found = [*_data(recipe, place), *_teacher(recipe, place)]
     if recipe.student.model is not None:
-        found += _entry(recipe.student.model, ("student", "model"), models.CATALOGUE, place, FACTS)
+        found += _entry(recipe.student.model, ("student", "model"), MODELS, place, FACTS)
     found += chain_mistakes(recipe)
     phases = list(_phases(recipe))
     for where, phase in phases:
@@ -115,6 +118,9 @@ def check_term(entry: TermEntry, task: str) -> None:
 
 def _data(recipe: Recipe, place: Source) -> Iterator[Mistake]:
     yield from _rows(recipe.data.source, ("data", "source"), place)
+    if recipe.data.tokenizer.file is not None:
+        there = str(place.resolve(recipe.data.tokenizer.file))
+        yield from _file(there, ("data", "tokenizer", "file"))
     if recipe.transfer is not None:
         yield from _rows(recipe.transfer.source, ("transfer", "source"), place)
     for number, view in enumerate(recipe.data.views):
@@ -146,13 +152,27 @@ def _member(
     member: TeacherSection | MemberSection, where: Place, place: Source
 ) -> Iterator[Mistake]:
     if member.model is not None:
-        yield from _entry(member.model, (*where, "model"), models.CATALOGUE, place, FACTS)
+        yield from _entry(member.model, (*where, "model"), MODELS, place, FACTS)
+        yield from _folder(member.model, (*where, "model", "folder"), place)
     if member.predictor is not None:
         yield from _entry(member.predictor, (*where, "predictor"), {}, place, ())
     for name in ("weights", "onnx"):
         value = getattr(member, name)
         if value is not None:
             yield from _file(str(place.resolve(value)), (*where, name))
+
+
+def _folder(entry: Entry, where: Place, place: Source) -> Iterator[Mistake]:
+    """What looks like a path must be there; a name of a hub is looked for when it is needed."""
+    value = entry.parameters.get("folder")
+    if entry.kind not in MODELS or not isinstance(value, str):
+        return
+    path = value.startswith((".", "/", "~", "package:")) or value.count("/") > 1
+    if path and not place.resolve(value).is_dir():
+        there = place.resolve(value)
+        yield Mistake(
+            path=where, law=f"this folder must exist, but there is no {there}: correct it"
+        )
 
 
 def _file(value: str, where: Place) -> Iterator[Mistake]:

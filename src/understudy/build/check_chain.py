@@ -17,11 +17,12 @@ _AFTER = (
 def chain_mistakes(recipe: Recipe) -> Iterator[Mistake]:
     """Mistakes in where a student comes from and in what its steps do."""
     yield from _teacher(recipe)
+    yield from _budget(recipe)
     yield from _layers(recipe)
 
 
 def _teacher(recipe: Recipe) -> Iterator[Mistake]:
-    if recipe.student.from_teacher and recipe.teacher.model is None:
+    if recipe.student.inherits and recipe.teacher.model is None:
         given = next(
             (n for n in ("onnx", "predictor", "ensemble") if getattr(recipe.teacher, n)), "none"
         )
@@ -29,7 +30,21 @@ def _teacher(recipe: Recipe) -> Iterator[Mistake]:
             "a student is cut from a teacher that is one PyTorch `model`, but the teacher is "
             f"`{given}`: give `student.model` instead"
         )
-        yield Mistake(path=("student", "from_teacher"), law=law)
+        field = "from_teacher" if recipe.student.from_teacher else "blockwise"
+        yield Mistake(path=("student", field), law=law)
+
+
+def _budget(recipe: Recipe) -> Iterator[Mistake]:
+    """A student that is put together from blocks is chosen for a budget."""
+    section, budget = recipe.student.blockwise, recipe.budget
+    limits = (budget.parameters, budget.bytes, budget.flops, budget.latency_ms)
+    if section is not None and not section.keep.limits() and not any(limits):
+        law = (
+            "a blockwise student is chosen for a budget, but none is given: write `keep: {ms: 0.5}` "
+            "(a share of the teacher's) here, or a `budget` of parameters, bytes, flops or "
+            "latency_ms"
+        )
+        yield Mistake(path=("student", "blockwise"), law=law)
 
 
 def _layers(recipe: Recipe) -> Iterator[Mistake]:

@@ -1,9 +1,10 @@
 """The parts of a run from their entries. `check` has been through the same entries before."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from torch import nn
 
@@ -12,16 +13,30 @@ from understudy.build.arguments import accepted, coerced, required
 from understudy.build.targets import TargetError, resolve, told
 from understudy.data.files import split_key
 from understudy.data.rows import Rows
+from understudy.data.tokenizers import read_tokenizer, train_tokenizer
+from understudy.data.tokens import TokenFacts
 from understudy.data.views import CATALOGUE as VIEWS
-from understudy.data.views import Mixing, Own, View, Views
+from understudy.data.views import Mixing, OfTokens, Own, View, Views
+from understudy.deployed.texts import Tokenizer
 from understudy.errors import ModelError, UnderstudyError, did_you_mean
+from understudy.folders import file_checksum
 from understudy.labels.codecs import CATALOGUE as CODECS
 from understudy.labels.codecs.form import Codec
-from understudy.recipe import Entry, Source
+from understudy.recipe import Entry, Source, TokenizerSection
+from understudy.teachers.hf_encoder import HFEncoder
 
+# What rows must be where a network has an argument of this name.
+NEEDS: Final[Mapping[str, str]] = MappingProxyType(
+    dict.fromkeys(("channels", "height", "image_width"), "images")
+    | dict.fromkeys(("vocabulary", "pad", "length"), "texts")
+    | {"inputs": "rows of numbers"}
+)
+# Networks by their kind: small ones of our own, and those that others have pretrained.
+MODELS: Final[Mapping[str, Callable[..., nn.Module]]] = MappingProxyType(
+    {**models.CATALOGUE, "hf_encoder": HFEncoder}
+)
 # Parameters of data sources that are paths, relative to the recipe's folder. A place inside an
 # `.npz` file follows a colon.
-IMAGE_FACTS = ("channels", "height", "image_width")
 PATHS = ("path", "test_path", "inputs", "labels", "test_inputs", "test_labels", "ids", "classes")
 
 
@@ -56,23 +71,35 @@ def named_files(value: str) -> list[Path]:
     return [path] if path.exists() else []
 
 
-def views(entries: Sequence[Entry], place: Source | None = None, *, seed: int) -> Views:
+def views(
+    entries: Sequence[Entry],
+    place: Source | None = None,
+    *,
+    seed: int,
+    tokens: TokenFacts | None = None,
+) -> Views:
     """The chain of random operations.
 
     Args:
         entries: of the recipe, in order.
         place: where relative paths of transforms start; None: the working directory.
         seed: of all that is drawn.
+        tokens: the tokenizer of rows that are texts.
 
     Raises:
         ModelError: a transform's factory fails, or returns nothing that can be called.
     """
-    return Views([_view(entry, place or Source()) for entry in entries], seed=seed)
+    return Views([_view(entry, place or Source(), tokens) for entry in entries], seed=seed)
 
 
-def _view(entry: Entry, place: Source) -> View | Mixing:
+def _view(entry: Entry, place: Source, tokens: TokenFacts | None) -> View | Mixing:
     if entry.kind != "custom":
-        return VIEWS[entry.kind](**coerced(VIEWS[entry.kind], entry.parameters))
+        view = VIEWS[entry.kind](**coerced(VIEWS[entry.kind], entry.parameters))
+        if not isinstance(view, OfTokens):
+            return view
+        if tokens is None:
+            raise ModelError(f"the view `{entry.kind}` is for texts, but these rows are none")
+        return view.told(pad=tokens.pad, mask=tokens.mask, special=tokens.special)
     function, arguments = custom(entry, place)
     made = called(function, arguments)
     if not callable(made):
@@ -98,14 +125,11 @@ def network(
         ModelError: when called, if the network's own checks refuse the arguments.
     """
     function, arguments = constructor(entry, facts, place)
-    lacking = [n for n in _needs(function) if n in IMAGE_FACTS and n not in arguments]
+    lacking = [n for n in _needs(function) if n in NEEDS and n not in arguments]
 
     def make() -> nn.Module:
         if lacking:
-            raise ModelError(
-                f"{where} is a `{entry.kind}`, which needs images, but these rows are a table of "
-                f"{facts.get('inputs', 0)} numbers: use `kind: mlp`, or a network of your own"
-            )
+            raise ModelError(_unfit(where, entry.kind, NEEDS[lacking[0]], facts))
         try:
             made = function(**arguments)
         except Exception as error:  # whatever a network of the user's raises
@@ -119,6 +143,19 @@ def network(
     return make
 
 
+def _unfit(where: str, kind: str, needs: str, facts: Mapping[str, int]) -> str:
+    """Why a network cannot have these rows."""
+    own, remedy = f"a table of {facts.get('inputs', 0)} numbers", "`kind: mlp`"
+    if "vocabulary" in facts:
+        own, remedy = "texts", "`kind: text_cnn`"
+    elif "channels" in facts:
+        own, remedy = "images", "`kind: convnet`"
+    return (
+        f"{where} is a `{kind}`, which needs {needs}, but these rows are {own}: use {remedy}, or "
+        "a network of your own"
+    )
+
+
 def constructor(
     entry: Entry, facts: Mapping[str, int], place: Source
 ) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
@@ -126,8 +163,40 @@ def constructor(
     if entry.kind == "custom":
         function, arguments = custom(entry, place)
         return function, required(function, facts) | arguments
-    function = models.CATALOGUE[entry.kind]
-    return function, accepted(function, facts) | coerced(function, entry.parameters)
+    function = MODELS[entry.kind]
+    given = coerced(function, entry.parameters)
+    if isinstance(given.get("folder"), str):
+        there = place.resolve(given["folder"])
+        # A name of the hub is no path.
+        given["folder"] = str(there) if there.exists() else given["folder"]
+    return function, accepted(function, facts) | given
+
+
+def tokenizer(section: TokenizerSection, place: Source, texts: Iterable[str]) -> Tokenizer:
+    """What makes tokens of texts: as it is in a file, or trained on these texts.
+
+    Raises:
+        DataError: there is no such tokenizer, or the texts make none.
+        MissingExtraError: tokenizers is not installed.
+    """
+    if section.file is not None:
+        return read_tokenizer(place.resolve(section.file), length=section.max_length)
+    return train_tokenizer(
+        texts,
+        kind=section.train,
+        size=section.size,
+        lower=section.lower,
+        length=section.max_length,
+    )
+
+
+def tokenizer_mark(section: TokenizerSection, place: Source) -> dict[str, str]:
+    """What a tokenizer from a file is a function of: the checksums of what is read."""
+    path = place.resolve(section.file or "")
+    folder = path if path.is_dir() else path.parent
+    names = {path.name} if path.is_file() else {"tokenizer.json"}
+    names |= {"tokenizer_config.json", "sentence_bert_config.json", "config.json"}
+    return {n: file_checksum(folder / n) for n in sorted(names) if (folder / n).is_file()}
 
 
 def _needs(function: Callable[..., Any]) -> list[str]:

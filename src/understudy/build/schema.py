@@ -7,8 +7,9 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 
-from understudy import data, losses, models
+from understudy import data, losses
 from understudy.build.check import FACTS
+from understudy.build.parts import MODELS
 from understudy.data.views import CATALOGUE as VIEWS
 from understudy.recipe import Recipe
 
@@ -20,8 +21,8 @@ def schema() -> dict[str, Any]:
     whole["title"] = "Understudy recipe"
     parts = whole["$defs"]
     _choose(parts["DataSection"]["properties"], "source", data.CATALOGUE)
-    _choose(parts["TeacherSection"]["properties"], "model", models.CATALOGUE)
-    _choose(parts["StudentSection"]["properties"], "model", models.CATALOGUE)
+    _choose(parts["TeacherSection"]["properties"], "model", MODELS)
+    _choose(parts["StudentSection"]["properties"], "model", MODELS)
     _choose(parts["TransferSection"]["properties"], "source", data.CATALOGUE)
     parts["DataSection"]["properties"]["views"]["items"] = _one_of(VIEWS)
     rows = {kind: row.loss for kind, row in losses.CATALOGUE.items()}

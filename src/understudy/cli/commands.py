@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from understudy.cli import labels
+from understudy.cli import blockwise, labels
 from understudy.cli.arguments import Json, Out, Quiet, RecipePath, RunPath, Seed, Settings
 from understudy.errors import RunError, did_you_mean
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(labels.app, name="labels")
+app.command(name="blockwise")(blockwise.blockwise)
 
 Until = Literal["labels", "export", "evaluate", "report"]
 
@@ -212,8 +213,15 @@ def report(run: RunPath) -> None:
 def predict(
     run: Annotated[Path, typer.Argument(help="A run's folder, or an ONNX file.", metavar="RUN")],
     files: Annotated[
-        list[Path], typer.Argument(help="Rows: .npy, .npz:key, .csv, images, folders.")
-    ],
+        list[Path] | None,
+        typer.Argument(help="Rows: .npy, .npz:key, .csv, .txt, images, folders."),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="A text to answer for. Repeatable.")
+    ] = None,
+    pair: Annotated[
+        list[str] | None, typer.Option("--pair", help="The second text of a pair, one per --text.")
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Answer with the int8 file.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -230,7 +238,15 @@ def predict(
             "makes one; or name an ONNX file"
         )
     session = deployed.Deployed.open(path)
-    inputs, names = deployed.load_rows(list(files), session)
+    if bool(files) == bool(text) or (pair and not text):
+        raise RunError(
+            "`predict` answers for rows in files or for texts, one of the two: "
+            'give a file, or `--text "..."`'
+        )
+    if text:
+        inputs, names = deployed.text_rows(text, session, pairs=pair or None), list(text)
+    else:
+        inputs, names = deployed.load_rows(list(files or ()), session)
     answers = deployed.answers(session.predict(inputs), session)
     if as_json:
         lines = [{"row": n, **a} for n, a in zip(names, answers, strict=True)]

@@ -17,6 +17,7 @@ from understudy.data.image_folders import images
 from understudy.data.parquet_files import parquet
 from understudy.data.rows import Column, Rows
 from understudy.data.sources import diabetes, digits, from_custom
+from understudy.data.text_sources import from_dataset, from_texts, text
 
 __all__ = [
     "CATALOGUE",
@@ -28,9 +29,12 @@ __all__ = [
     "diabetes",
     "digits",
     "from_custom",
+    "from_dataset",
+    "from_texts",
     "idx",
     "images",
     "parquet",
+    "text",
 ]
 
 CATALOGUE: Final[Mapping[str, Callable[..., Rows]]] = MappingProxyType(
@@ -42,5 +46,6 @@ CATALOGUE: Final[Mapping[str, Callable[..., Rows]]] = MappingProxyType(
         "csv": csv,
         "parquet": parquet,
         "images": images,
+        "text": text,
     }
 )

@@ -11,6 +11,7 @@ from understudy.data.wording import count_rows, examples, quoted, raise_problems
 from understudy.errors import DataError
 
 _CHUNK = 8192
+_DTYPES = {"image": ("uint8", "float32"), "text": ("uint8", "int32")}
 
 
 def check_rows(rows: Rows) -> None:
@@ -30,16 +31,19 @@ def check_rows(rows: Rows) -> None:
 
 def _shapes(rows: Rows) -> Iterable[str]:
     inputs, count = rows.inputs, len(rows)
-    axes = {"image": 4, "table": 2}.get(rows.form)
+    axes = {"image": 4, "table": 2, "text": 2}.get(rows.form)
     if axes is None:
-        yield f"`form` must be `image` or `table`, but got {rows.form!r}"
+        yield f"`form` must be `image`, `table` or `text`, but got {rows.form!r}"
     elif inputs.ndim != axes:
-        wanted = "[rows, height, width, channels]" if axes == 4 else "[rows, columns]"
+        wanted = {"image": "[rows, height, width, channels]", "text": "[rows, longest]"}.get(
+            rows.form, "[rows, columns]"
+        )
         yield f"inputs of form `{rows.form}` must be {wanted}, but got {list(inputs.shape)}"
     elif 0 in inputs.shape[1:]:
         yield f"every row must hold at least one number, but got inputs {list(inputs.shape)}"
-    if inputs.dtype.name not in {"image": ("uint8", "float32")}.get(rows.form, ("float32",)):
-        wanted = "uint8 or float32" if rows.form == "image" else "float32"
+    dtypes = _DTYPES.get(rows.form, ("float32",))
+    if inputs.dtype.name not in dtypes:
+        wanted = " or ".join(dtypes)
         yield f"inputs must be {wanted}, but got {inputs.dtype}: convert them in the source"
     if rows.ids.dtype != np.int64:
         yield f"ids must be int64, but got {rows.ids.dtype}: convert them in the source"
@@ -47,13 +51,17 @@ def _shapes(rows: Rows) -> Iterable[str]:
         "labels": rows.labels,
         "ids": rows.ids,
         "names": rows.names,
+        "texts": rows.texts,
         "test_rows": rows.test_rows,
     }
     for name, part in parts.items():
         if part is not None and len(part) != count:
             yield f"{name} must have one entry per row, but got {len(part)} for {count} rows"
-    if rows.columns is not None and rows.columns and inputs.shape[-1] != len(rows.columns):
+    described = rows.columns and rows.form != "text"
+    if described and rows.columns and inputs.shape[-1] != len(rows.columns):
         yield f"every column must be described, but got {len(rows.columns)} for {inputs.shape[-1]}"
+    if rows.form == "text" and rows.texts is None:
+        yield "rows of form `text` must have their `texts`, but have none: make them `from_texts`"
     yield from _label_shape(rows)
 
 

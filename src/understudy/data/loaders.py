@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from understudy.contracts import Batch
+from understudy.data.lengths import by_length, row_lengths, trimmed
 from understudy.data.views import Views
 
 
@@ -63,6 +64,7 @@ class Shown:
         ids: Int64[Tensor, " rows"],
         pool: NDArray[np.int64],
         views: Views | None = None,
+        pad: int | None = None,
     ) -> None:
         """Keep the arrays.
 
@@ -72,8 +74,10 @@ class Shown:
             ids: their identities.
             pool: positions of the rows that others are mixed with, in any order.
             views: the augmentation.
+            pad: of rows of token ids, the id that fills them up: batches are cut to their longest
+                row. None: rows keep their length.
         """
-        self._inputs, self._labels, self._ids = inputs, labels, ids
+        self._inputs, self._labels, self._ids, self._pad = inputs, labels, ids, pad
         self._views = views or Views()
         self._pool = torch.empty(0, dtype=torch.int64)
         if self._views.mixes:
@@ -90,12 +94,16 @@ class Shown:
         ids = self._ids[index]
         labels = None if self._labels is None else self._labels[index]
         if views is None or not self._views.random:
-            return Batch(inputs=self._inputs.index_select(0, index), labels=labels, ids=ids)
+            inputs = self._cut(self._inputs.index_select(0, index))
+            return Batch(inputs=inputs, labels=labels, ids=ids)
         shown = torch.from_numpy(np.ascontiguousarray(views))
         if self._views.mixes and len(index):
             return self._mixed(index, ids, labels, shown)
         inputs = self._views(self._inputs.index_select(0, index), ids, shown)
-        return Batch(inputs=inputs, labels=labels, ids=ids, views=shown)
+        return Batch(inputs=self._cut(inputs), labels=labels, ids=ids, views=shown)
+
+    def _cut(self, inputs: Shaped[Tensor, " batch ..."]) -> Shaped[Tensor, " batch ..."]:
+        return inputs if self._pad is None else trimmed(inputs, self._pad)
 
     def _mixed(
         self,
@@ -144,6 +152,7 @@ class MemoryLoader:
         ranks: int = 1,
         cycle: int | None = None,
         pool: NDArray[np.int64] | None = None,
+        pad: int | None = None,
     ) -> None:
         """Batches of `positions` into the arrays.
 
@@ -161,6 +170,8 @@ class MemoryLoader:
             cycle: after how many views the first one comes again; None: never.
             pool: positions of the rows that others are mixed with; None: `positions`. Who shows
                 a part of the rows only, such as a teacher going on with its answers, names all.
+            pad: of rows of token ids, the id that fills them up: a batch is as long as its longest
+                row, and where there is a seed, rows of like length meet.
 
         Raises:
             ValueError: `cycle` is below 1.
@@ -172,7 +183,9 @@ class MemoryLoader:
             ids=ids,
             pool=positions if pool is None else pool,
             views=self._views,
+            pad=pad,
         )
+        self._sizes = None if pad is None else row_lengths(inputs, pad)
         self._length = len(positions) if length is None or not len(positions) else length
         self._rank, self._ranks = rank, ranks
         self._cycle = cycle
@@ -201,10 +214,14 @@ class MemoryLoader:
         if self._seed is not None:
             order = epoch_order(order, seed=self._seed, epoch=self.epoch, length=self._length)
         mine = order[self._rank :: self._ranks][: self._rows()]
+        turns = np.arange(len(mine))
+        if self._seed is not None and self._sizes is not None:
+            turns = by_length(
+                self._sizes[mine], batch_size=self.batch_size, seed=self._seed, epoch=self.epoch
+            )
         for number in range(len(self)):
-            start, stop = number * self.batch_size, (number + 1) * self.batch_size
-            places = np.arange(start, min(stop, len(mine))) * self._ranks + self._rank
-            yield self.batch(mine[start:stop], self._view_numbers(places))
+            some = turns[number * self.batch_size : (number + 1) * self.batch_size]
+            yield self.batch(mine[some], self._view_numbers(some * self._ranks + self._rank))
 
     def _view_numbers(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """A new view at every presentation: a row that comes twice in an epoch looks different."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from understudy.errors import DataError
 from understudy.folders import canonical
 
-Form = Literal["image", "table"]
+Form = Literal["image", "table", "text"]
 TaskKind = Literal["classification", "regression"]
 
 _CHUNK_BYTES = 1 << 24
@@ -36,18 +36,20 @@ class Rows:
 
     Attributes:
         inputs: raw rows: images uint8 or float32 `[rows, height, width, channels]`, tables float32
-            `[rows, columns]` with the codes of categories as whole numbers.
+            `[rows, columns]` with the codes of categories as whole numbers, texts int32
+            `[rows, longest]` token ids, or uint8 `[rows, 16]` digests while they have none.
         labels: classification int64 `[rows]` (-1: unlabelled), regression float32
             `[rows, targets]` (NaN: unlabelled); None where no row has one.
         ids: int64 `[rows]`, unique: the position in the source, which stays when others are left
             out. Rows of a source's own test file count on from its training rows.
-        form: `image` or `table`.
+        form: `image`, `table` or `text`.
         classes: the names of the classes in the order of their numbers; None is a regression.
-        columns: of a table, one per column of `inputs`.
+        columns: of a table, one per column of `inputs`; of texts, where they come from.
         names: one per row, such as file names.
         test_rows: bool `[rows]`, which rows the source itself declares as test.
         targets: the names of a regression's targets, where the source knows them.
         skipped: how many rows the source left out because it was told to.
+        texts: of the form `text`, the one text or the two texts of each row.
     """
 
     inputs: NDArray[Any]
@@ -60,6 +62,7 @@ class Rows:
     test_rows: NDArray[np.bool_] | None = None
     targets: tuple[str, ...] | None = None
     skipped: int = 0
+    texts: tuple[tuple[str, ...], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -110,6 +113,9 @@ def with_test(train: Rows, test: Rows) -> Rows:
     names = None
     if train.names is not None and test.names is not None:
         names = train.names + test.names
+    texts = None
+    if train.texts is not None and test.texts is not None:
+        texts = train.texts + test.texts
     declared = [np.zeros(len(train), np.bool_), np.ones(len(test), np.bool_)]
     return replace(
         train,
@@ -117,6 +123,7 @@ def with_test(train: Rows, test: Rows) -> Rows:
         labels=_joined_labels(train, test),
         ids=np.concatenate([train.ids, test.ids]),
         names=names,
+        texts=texts,
         test_rows=np.concatenate(declared),
         skipped=train.skipped + test.skipped,
     )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from understudy.data.array_files import from_arrays
 from understudy.data.checks import check_rows
 from understudy.data.rows import Column, Rows
+from understudy.data.text_sources import from_texts
 from understudy.errors import DataError, MissingExtraError
 
 
@@ -55,16 +56,15 @@ def diabetes() -> Rows:
 def from_custom(result: object) -> Rows:
     """What a custom source returned, checked: `Rows`, or a pair (inputs, labels).
 
+    Inputs are an array, or a list of texts or of pairs of texts.
+
     Raises:
         DataError: it is neither, or its rows cannot be used.
     """
     if isinstance(result, Rows):
         rows = result
     elif isinstance(result, (tuple, list)) and len(result) == 2:
-        inputs, labels = result
-        rows = from_arrays(
-            _as_array(inputs, "inputs"), None if labels is None else _as_array(labels, "labels")
-        )
+        rows = _pair(*result)
     else:
         what = type(result).__name__
         size = f" of {len(result)}" if isinstance(result, (tuple, list)) else ""
@@ -74,6 +74,16 @@ def from_custom(result: object) -> Rows:
         )
     check_rows(rows)
     return rows
+
+
+def _pair(inputs: Any, labels: Any) -> Rows:
+    first = inputs[0] if isinstance(inputs, (list, tuple)) and len(inputs) else None
+    texts = isinstance(first, (list, tuple)) and len(first) == 2 and isinstance(first[0], str)
+    if isinstance(first, str) or texts:
+        return from_texts(inputs, labels)
+    return from_arrays(
+        _as_array(inputs, "inputs"), None if labels is None else _as_array(labels, "labels")
+    )
 
 
 def _as_array(part: object, what: str) -> NDArray[Any]:

@@ -127,7 +127,7 @@ def split(
             class; the others are used unlabelled.
         overlap: what a training row that is a copy of a test row means: `drop` leaves it out of
             training, `error` refuses it. Test rows drawn here are compared where rows are images
-            or `error` was said, since equal rows of a table are ordinary.
+            or texts or `error` was said, since equal rows of a table are ordinary.
 
     Raises:
         DataError: a number is out of reach, ids are doubled, a class is missing from a split, or
@@ -145,7 +145,7 @@ def split(
         chosen = draws.take(pool, strata, _count(test, len(pool), "test"), _TEST)
     rest = np.setdiff1d(np.arange(len(rows)), chosen)
     dropped = 0
-    if test == "given" or rows.form == "image" or overlap == "error":
+    if test == "given" or rows.form in ("image", "text") or overlap == "error":
         kept = without_copies(rows, rest, chosen, overlap=overlap)
         rest, dropped = kept, len(rest) - len(kept)
     if rows_limit is not None:

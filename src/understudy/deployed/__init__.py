@@ -1,12 +1,13 @@
 """An exported ONNX file at work: its metadata, its answers and its speed.
 
 NumPy and ONNX Runtime only, no torch: this is what runs where a student is deployed. A table is
-read with the standard library; a picture needs Pillow.
+read with the standard library; a picture needs Pillow, a text the library tokenizers.
 """
 
 from understudy.deployed.answers import answers
 from understudy.deployed.rows import load_rows
 from understudy.deployed.session import Deployed
+from understudy.deployed.texts import text_rows
 from understudy.deployed.timing import Latency, available_threads, summarise, time_calls
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "available_threads",
     "load_rows",
     "summarise",
+    "text_rows",
     "time_calls",
 ]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from understudy.deployed.images import IMAGES, read_image
 from understudy.deployed.session import Deployed
+from understudy.deployed.text_files import read_texts
 from understudy.errors import DataError, did_you_mean
 
 
@@ -18,7 +19,9 @@ def load_rows(files: Sequence[Path], deployed: Deployed) -> tuple[NDArray[Any], 
     """The raw rows in files, `[rows, ...]`, and a name for each.
 
     Takes `.npy`, `.npz` (with a key, as in `rows.npz:images`, where it holds several arrays),
-    `.csv` and `.tsv` with the model's columns in any order, pictures, and folders of pictures.
+    `.csv` and `.tsv` with the model's columns in any order, pictures, and folders of pictures. A
+    model of texts takes `.txt` with a text per line, and `.csv`, `.tsv` and `.jsonl` with its
+    columns.
 
     Raises:
         DataError: a file is missing, of another kind, damaged, or not what the model takes.
@@ -27,6 +30,8 @@ def load_rows(files: Sequence[Path], deployed: Deployed) -> tuple[NDArray[Any], 
     if not files:
         raise DataError(f"there must be a file to read; give one of: {_kinds()}")
     parts, names = [], []
+    if "tokenizer" in deployed.metadata:
+        return read_texts(files, deployed)
     shape = deployed.input_shape
     for file in files:
         rows, own = _read(file, deployed)

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from understudy.deployed.lengths import lengths, rounded
 from understudy.deployed.timing import Latency, available_threads, summarise, time_calls
 from understudy.errors import DataError, ExportError
 
@@ -89,6 +90,12 @@ class Deployed:
         columns = self.metadata.get("columns")
         return None if columns is None else tuple(columns)
 
+    @property
+    def pad(self) -> int | None:
+        """The id that fills rows of token ids up; None where rows are no texts of any length."""
+        told = self.metadata.get("tokenizer")
+        return int(told["pad"]) if told and self.input_shape == (None,) else None
+
     def predict(self, rows: NDArray[Any], *, batch: int = 256) -> NDArray[np.float32]:
         """The answers to raw rows, float32 `[rows, width]`, in order; no rows give no answers.
 
@@ -102,15 +109,20 @@ class Deployed:
         """
         rows = self._checked(rows)
         if len(rows) == 0:
-            lengths = (
+            sizes = (
                 given if known is None else known
                 for known, given in zip(self.input_shape, rows.shape[1:], strict=True)
             )
-            return self._run(np.zeros((1, *lengths), self.input_dtype))[:0]
+            return self._run(np.zeros((1, *sizes), self.input_dtype))[:0]
         batch = self._fixed_batch or batch
-        return np.concatenate(
-            [self._run(rows[at : at + batch]) for at in range(0, len(rows), batch)]
-        )
+        if self.pad is None:
+            parts = [rows[at : at + batch] for at in range(0, len(rows), batch)]
+            return np.concatenate([self._run(part) for part in parts])
+        # Texts of like length together, so that little padding is computed.
+        order = np.argsort(lengths(rows, self.pad), kind="stable")
+        parts = [rows[order[at : at + batch]] for at in range(0, len(rows), batch)]
+        answers = np.concatenate([self._run(self._cut(part)) for part in parts])
+        return answers[np.argsort(order)]
 
     def latency(
         self,
@@ -136,7 +148,7 @@ class Deployed:
         rows = self._checked(rows)
         if len(rows) == 0:
             raise DataError("timing needs a row, but got 0; pass at least one")
-        feed = {self._input: rows[np.arange(batch) % len(rows)]}
+        feed = {self._input: self._cut(rows[np.arange(batch) % len(rows)])}
         session = _session(self.path, threads=threads)
         outputs = [self._output]
         times = time_calls(lambda: session.run(outputs, feed), seconds=seconds, warm_up=warm_up)
@@ -161,6 +173,13 @@ class Deployed:
                 f"use `rows.astype(np.{self.input_dtype})`"
             )
         return np.ascontiguousarray(rows, dtype=self.input_dtype)
+
+    def _cut(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Rows of token ids without the columns that are padding in all of them."""
+        if self.pad is None:
+            return rows
+        longest = int(lengths(rows, self.pad).max(initial=0))
+        return np.ascontiguousarray(rows[:, : rounded(longest, rows.shape[1])])
 
     def _run(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         missing = (self._fixed_batch or 0) - len(rows)

@@ -8,40 +8,21 @@ from scipy.special import stdtrit
 
 from understudy.errors import DataError
 from understudy.evaluate.crossed import FEWEST_SEEDS, mean_squares, spread
-from understudy.evaluate.verdict import Word
+from understudy.evaluate.verdict import Difference, Word, word_of
 
 FEWEST_DRAWS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """How much better one model's features are than another's. Positive: the first one's are.
+class Comparison(Difference):
+    """How much better one model's features are than another's, over draws of labelled rows too.
 
     Attributes:
-        word: HELPED: the first's are better. HURT: they are worse.
-        sentence: the same for somebody who reads nothing else.
-        effect: the first less the second, the mean over seeds, draws and rows; turned where lower
-            scores are better.
-        low: lower end of the interval; None with one seed.
-        high: upper end.
-        margin: the largest difference that does not matter.
-        seeds: how many pairs of models.
         draws: how many sets of labelled rows each had a head fitted on.
-        rows: on how many test rows of the other task.
-        per_seed: the effect of each seed.
         per_draw: the effect of each draw.
     """
 
-    word: Word
-    sentence: str
-    effect: float | None = None
-    low: float | None = None
-    high: float | None = None
-    margin: float | None = None
-    seeds: int | None = None
     draws: int | None = None
-    rows: int | None = None
-    per_seed: tuple[float, ...] = ()
     per_draw: tuple[float, ...] = ()
 
 
@@ -82,7 +63,7 @@ def compare_features(
     low, high = (None, None) if half is None else (effect - half, effect + half)
     word = Word.UNDECIDED
     if low is not None and high is not None and seeds >= FEWEST_SEEDS:
-        word = _word(low, high, margin)
+        word = word_of(low, high, margin)
     return Comparison(
         word=word,
         sentence=_sentence(word, effect, low, high, differences.shape, names, score, unit, level),
@@ -90,6 +71,7 @@ def compare_features(
         low=low,
         high=high,
         margin=margin,
+        level=level,
         seeds=seeds,
         draws=draws,
         rows=rows,
@@ -177,14 +159,6 @@ def _paired(one: np.ndarray, other: np.ndarray) -> Float64[np.ndarray, " seeds d
             f"{differences.size} are not: score only rows with a label"
         )
     return np.asarray(differences)
-
-
-def _word(low: float, high: float, margin: float) -> Word:
-    if low > 0:
-        return Word.HELPED
-    if high < 0:
-        return Word.HURT
-    return Word.NO_DIFFERENCE if -margin <= low and high <= margin else Word.UNDECIDED
 
 
 def _sentence(

@@ -20,23 +20,19 @@ class Word(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
-    """What the teacher was worth. Positive numbers say that it helped, whichever way is up.
+class Difference:
+    """How much better one model is than another. Positive: the first is, whichever way is up.
 
     Attributes:
-        word: the verdict.
+        word: the verdict. HELPED: the first is better. HURT: it is worse.
         sentence: the same for somebody who reads nothing else.
-        effect: student less control, the mean over seeds and rows.
+        effect: the first less the second, the mean over all that was scored.
         low: lower end of the interval; None with one seed.
         high: upper end of the interval; None with one seed.
-        seeds: how many pairs of student and control there are.
+        seeds: how many pairs of models there are.
         rows: on how many rows each was scored.
         margin: the largest difference that does not matter.
         level: how sure the interval is.
-        degrees_of_freedom: of the t distribution that has the quantile used.
-        seeds_needed: how many seeds would decide on the same rows, if effect and noise stay; None
-            where no number up to 1,000 would, or where it is decided.
-        rows_needed: how many rows would, where seeds alone would not.
         per_seed: the effect of each seed.
     """
 
@@ -49,10 +45,23 @@ class Verdict:
     rows: int | None = None
     margin: float | None = None
     level: float | None = None
+    per_seed: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict(Difference):
+    """What the teacher was worth: the student against its control.
+
+    Attributes:
+        degrees_of_freedom: of the t distribution that has the quantile used.
+        seeds_needed: how many seeds would decide on the same rows, if effect and noise stay; None
+            where no number up to 1,000 would, or where it is decided.
+        rows_needed: how many rows would, where seeds alone would not.
+    """
+
     degrees_of_freedom: float | None = None
     seeds_needed: int | None = None
     rows_needed: int | None = None
-    per_seed: tuple[float, ...] = ()
 
 
 def judge(
@@ -113,7 +122,7 @@ def judge(
     verdict = replace(
         verdict, low=low, high=high, degrees_of_freedom=float(found.degrees_of_freedom)
     )
-    word = _word(low, high, margin) if seeds >= FEWEST_SEEDS else Word.UNDECIDED
+    word = word_of(low, high, margin) if seeds >= FEWEST_SEEDS else Word.UNDECIDED
     if word is not Word.UNDECIDED:
         sentence = told.decided(word, effect, low, high)
         return replace(verdict, word=word, sentence=sentence, seeds_needed=None)
@@ -171,6 +180,15 @@ def unproved(reason: str) -> Verdict:
     return Verdict(word=Word.UNDECIDED, sentence=f"Undecided: {reason}.")
 
 
+def word_of(low: float, high: float, margin: float) -> Word:
+    """The word for an interval of a difference; whether seeds are enough for one is not asked."""
+    if low > 0:
+        return Word.HELPED
+    if high < 0:
+        return Word.HURT
+    return Word.NO_DIFFERENCE if -margin <= low and high <= margin else Word.UNDECIDED
+
+
 def _paired(
     one: np.ndarray, other: np.ndarray, higher_is_better: bool
 ) -> Float64[np.ndarray, " seeds rows"]:
@@ -187,14 +205,6 @@ def _paired(
             f"{differences.size} are not: score only rows with a label"
         )
     return differences if higher_is_better else -differences
-
-
-def _word(low: float, high: float, margin: float) -> Word:
-    if low > 0:
-        return Word.HELPED
-    if high < 0:
-        return Word.HURT
-    return Word.NO_DIFFERENCE if -margin <= low and high <= margin else Word.UNDECIDED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from understudy.errors import ExportError
 from understudy.export.operators import operators_once
+from understudy.export.recurrent import with_operators
 from understudy.folders import write_atomic
 
 INPUT, OUTPUT, BATCH, LENGTH = "rows", "output", "batch", "length"
@@ -42,7 +43,7 @@ def export_onnx(
     *,
     metadata: Mapping[str, str],
     opset: int | None = None,
-    free_length: bool = False,
+    free_length: bool | None = None,
 ) -> Path:
     """Write a module as one ONNX file, raw rows `[batch, ...]` in, `[batch, width]` float32 out.
 
@@ -59,18 +60,23 @@ def export_onnx(
         metadata: JSON texts by name, to be kept in the file; `Deployed.metadata` reads them back.
         opset: ONNX operator set; by default the exporter's own.
         free_length: whether the second axis may have any length too, as in padded rows of token
-            ids `[batch, length]`. The example is then three tokens long or more.
+            ids `[batch, length]`. The example is then three tokens long or more. None: where the
+            module's own preprocessing is one of texts.
 
     Raises:
         ExportError: the module is too large for one file, does not answer one row of numbers per
             raw row, works for one length only, or does something that ONNX has no words for.
         RunError: the file cannot be written.
     """
+    if free_length is None:
+        free_length = getattr(getattr(module, "preprocess", None), "form", "") == "text"
     _check_metadata(metadata)
     _check_size(module)
     rows = _check_example(example, free_length=free_length)
     frozen = _frozen(module)
     _check_answer(frozen, rows, name=type(module).__name__)
+    if free_length:
+        frozen = with_operators(frozen)
     try:
         model = _translate(frozen, rows, opset=opset, free_length=free_length)
     except Exception as error:  # the exporter raises whatever it met

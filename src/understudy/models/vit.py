@@ -122,9 +122,12 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = mlp
 
-    def forward(self, tokens: Float[Tensor, " batch tokens dim"]) -> Tensor:
-        """The tokens after this block, `[batch, tokens, dim]`."""
-        tokens = tokens + self.attention(self.norm1(tokens))
+    def forward(
+        self, tokens: Float[Tensor, " batch tokens dim"], mask: Tensor | None = None
+    ) -> Tensor:
+        """The tokens after this block, `[batch, tokens, dim]`; `mask` is added to all scores."""
+        near = self.norm1(tokens)
+        tokens = tokens + (self.attention(near) if mask is None else self.attention(near, mask))
         answer: Tensor = tokens + self.mlp(self.norm2(tokens))
         return answer
 
@@ -141,12 +144,14 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Float[Tensor, " batch tokens dim"]) -> Tensor:
-        """What each token gathered, `[batch, tokens, dim]`."""
+    def forward(
+        self, tokens: Float[Tensor, " batch tokens dim"], mask: Tensor | None = None
+    ) -> Tensor:
+        """What each token gathered, `[batch, tokens, dim]`; `mask` is added to all scores."""
         batch, count, _ = tokens.shape
         split = self.qkv(tokens).reshape(batch, count, 3, self.heads, self.head_dim)
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         joined = mixed.transpose(1, 2).reshape(batch, count, self.heads * self.head_dim)
         answer: Tensor = self.dropout(self.proj(joined))
         return answer

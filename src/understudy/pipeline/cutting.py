@@ -169,7 +169,7 @@ def latency_ms(work: Work, module: Deployable) -> float:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         export_onnx(module.eval(), rows, path, metadata={})
-        measured = Deployed.open(path).latency(rows.numpy(), batch=1, threads=1)
+        measured = Deployed.open(path).latency(work.material.timed(1), batch=1, threads=1)
     finally:
         path.unlink(missing_ok=True)
     return measured.median_ms

@@ -18,6 +18,7 @@ from understudy.folders import read_json
 from understudy.models.deployable import Deployable
 from understudy.pipeline.chain import learned_ranges
 from understudy.pipeline.distil import Trained, predict, trained_module
+from understudy.pipeline.prepare import run_tokenizer
 from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import FACTS, Work
 from understudy.recipe import QuantizeStep
@@ -175,4 +176,6 @@ def metadata(work: Work, name: str) -> dict[str, str]:
         "data": work.material.fingerprint,
         "understudy": __version__,
     }
+    if work.material.tokens is not None:
+        values["tokenizer"] = run_tokenizer(work).describe()
     return {key: json.dumps(value) for key, value in values.items()}

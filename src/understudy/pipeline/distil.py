@@ -11,6 +11,7 @@ from torch import nn
 
 from understudy import build
 from understudy.contracts import Student
+from understudy.data.lengths import shortest_first, trimmed
 from understudy.folders import read_json
 from understudy.models.deployable import Deployable
 from understudy.objective import Objective
@@ -47,9 +48,9 @@ def distil(work: Work, loaded: Loaded) -> tuple[list[Trained], float]:
     labelled = label(work, loaded, needed(work, loaded, found))
     arms: list[Trained] = []
     for seed in work.recipe.seed_list:
-        arms.append(_arm(work, "student", seed, labelled, loaded, found))
+        arms.append(one_arm(work, "student", seed, labelled, loaded, found))
         if work.recipe.has_control:
-            arms.append(_arm(work, "control", seed, labelled, loaded, found))
+            arms.append(one_arm(work, "control", seed, labelled, loaded, found))
     return arms, labelled.seconds
 
 
@@ -75,9 +76,10 @@ def needed(work: Work, loaded: Loaded, found: Found) -> frozenset[str]:
     return needs
 
 
-def _arm(
+def one_arm(
     work: Work, arm: Arm, seed: int, labelled: Labelled, loaded: Loaded, found: Found
 ) -> Trained:
+    """Train one arm of one seed, as a stage."""
     marks = read_json(work.folder / "student" / "stage.json")["summary"]["start"]
     depends: dict[str, Any] = {
         "arm": arm,
@@ -134,9 +136,11 @@ def trained_module(work: Work, arm: Trained, *, step: int | None = None) -> Depl
 
 def predict(module: nn.Module, work: Work, positions: NDArray[Any]) -> NDArray[Any]:
     """Answers of a module to rows, `[rows, width]` float32."""
+    inputs, pad, size = work.material.inputs, work.material.pad, work.recipe.evaluate.batch_size
+    order = shortest_first(inputs, positions, pad)
     answers = []
     with torch.inference_mode():
-        for start in range(0, len(positions), work.recipe.evaluate.batch_size):
-            index = torch.from_numpy(positions[start : start + work.recipe.evaluate.batch_size])
-            answers.append(module(work.material.inputs[index]).float().numpy())
-    return np.concatenate(answers)
+        for start in range(0, len(positions), size):
+            rows = inputs[torch.from_numpy(positions[order[start : start + size]])]
+            answers.append(module(rows if pad is None else trimmed(rows, pad)).float().numpy())
+    return np.concatenate(answers)[np.argsort(order)]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_arrays
 
 from understudy.contracts import Batch
+from understudy.data.lengths import shortest_first, trimmed
 from understudy.deployed import Deployed
 from understudy.errors import DataError
 from understudy.evaluate.cost import Cost, flops, onnx_cost, parameters, torch_cost
@@ -110,14 +111,16 @@ def _storable(
 
 
 def _teacher_answers(work: Work, loaded: Loaded, positions: NDArray[np.int64]) -> Array:
-    inputs, ids = work.material.inputs, work.material.ids
-    size = work.recipe.evaluate.batch_size
+    material, size = work.material, work.recipe.evaluate.batch_size
+    order = shortest_first(material.inputs, positions, material.pad)
     found = []
     for start in range(0, len(positions), size):
-        index = positions[start : start + size]
-        knowledge = loaded.teacher(Batch(inputs=inputs[index], ids=ids[index]))
-        found.append(knowledge.tensor(work.material.task.output).float().cpu().numpy())
-    answers = np.concatenate(found)
+        index = torch.from_numpy(positions[order[start : start + size]])
+        rows = material.inputs[index]
+        rows = rows if material.pad is None else trimmed(rows, material.pad)
+        knowledge = loaded.teacher(Batch(inputs=rows, ids=material.ids[index]))
+        found.append(knowledge.tensor(material.task.output).float().cpu().numpy())
+    answers = np.concatenate(found)[np.argsort(order)]
     bad = ~np.isfinite(answers).all(axis=1)
     if bad.any() and work.recipe.labels.on_bad_rows == "skip":
         # What says nothing of a row knows nothing of it: equal probabilities, or the mean.
@@ -177,7 +180,7 @@ def _costs(
     onnx_teacher = work.recipe.teacher.onnx
     if onnx_teacher is not None:
         files["teacher"] = work.place.resolve(onnx_teacher)
-    rows = work.material.rows.inputs[work.material.splits.train[:32]]
+    rows = work.material.timed(32)
     fed = dict.fromkeys(files, rows)
     preprocess = own_preprocess(work, work.recipe.teacher)
     if onnx_teacher is not None and preprocess is not None:
@@ -199,7 +202,9 @@ def _cost(work: Work, path: Path, module: Deployable | None, rows: Array) -> dic
         cost = torch_cost(module, torch.from_numpy(np.array(rows)), seconds=seconds)
     result: dict[str, Any] = {
         "parameters": None if module is None else parameters(module),
-        "flops": None if module is None else flops(module, work.material.inputs[:1]),
+        "flops": None
+        if module is None
+        else flops(module, torch.from_numpy(work.material.timed(1))),
         "bytes": None,
         "latency_ms": {"batch1": None, "batch32": None, "detail": []},
         "peak_memory_mb": None,
@@ -247,7 +252,7 @@ def _deployed(work: Work, answers: Mapping[str, Array], labels: Array, seed: int
     int8, speedup = None, None
     if "student_int8" in answers:
         int8 = primary.value(answers["student_int8"][at].astype(np.float64), labels)
-        rows = work.material.rows.inputs[work.material.splits.train[:32]]
+        rows = work.material.timed(32)
         folder = work.folder / "export"
         seconds = work.recipe.evaluate.latency_seconds
         speedup = speed_ratio(folder / STUDENT, folder / STUDENT_INT8, rows, seconds=seconds)
@@ -274,9 +279,11 @@ def _budget(work: Work, models: Mapping[str, Any]) -> dict[str, Any]:
         check("parameters", limits.parameters, student["parameters"])
     if limits.bytes is not None:
         check("bytes", limits.bytes, student["bytes"])
+    if limits.flops is not None:
+        check("flops", limits.flops, student["flops"])
     if limits.latency_ms is not None:
         latency = limits.latency_ms
-        rows = work.material.rows.inputs[work.material.splits.train[: max(32, latency.batch)]]
+        rows = work.material.timed(max(32, latency.batch))
         session = Deployed.open(work.folder / "export" / STUDENT)
         measured = session.latency(rows, batch=latency.batch, threads=latency.threads)
         name = f"latency_ms (batch {latency.batch}, {latency.threads} threads)"

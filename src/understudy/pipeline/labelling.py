@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from understudy import build
 from understudy.contracts import Batch, Silent, Teacher
+from understudy.data.lengths import shortest_first
 from understudy.data.loaders import MemoryLoader
 from understudy.data.prefetch import Ahead
 from understudy.folders import fingerprint
@@ -22,7 +23,7 @@ from understudy.labels.store import LabelStore
 from understudy.pipeline.crew import Crew
 from understudy.pipeline.earlier import SPENT, Spent, take_over
 from understudy.pipeline.passing import Way, as_begun, choose_way, on
-from understudy.pipeline.prepare import load, view_marks
+from understudy.pipeline.prepare import chain_of_views, load, view_marks
 from understudy.pipeline.shared_store import shared_store
 from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
@@ -118,14 +119,14 @@ def fingerprints(work: Work, loaded: Loaded) -> dict[str, str]:
     count = stored_views(work)
     views: Any = "none"
     if count is not None:
-        chain = build.views(work.recipe.data.views, work.place, seed=view_seed(work, 0))
+        chain = chain_of_views(work, seed=view_seed(work, 0))
         views = fingerprint([view_marks(work), chain.describe(), count])
     return {
         "teacher": str(loaded.summary["fingerprint"]),
         "data": work.data_mark,
         "preprocess": fingerprint(work.facts["preprocess"]),
         "views": views,
-        "tokenizer": "none",
+        "tokenizer": work.facts.get("tokens", {}).get("fingerprint", "none"),
     }
 
 
@@ -260,15 +261,15 @@ def cut_rows(work: Work, way: Way) -> Portions:
     """The training rows in all their stored views, view by view, cut into shards."""
     material, count, batch_size = work.material, stored_views(work), way.batch_size
     positions = np.sort(material.splits.train)
+    positions = positions[shortest_first(material.inputs, positions, material.pad)]
     loader = MemoryLoader(
         inputs=material.inputs,
         labels=None,
         ids=material.ids,
         positions=positions,
         batch_size=batch_size,
-        views=build.views(work.recipe.data.views, work.place, seed=view_seed(work, 0))
-        if count is not None
-        else None,
+        views=chain_of_views(work, seed=view_seed(work, 0)) if count is not None else None,
+        pad=material.pad,
     )
 
     # Our own views take a hundredth of a network's time: a second thread would only stand in the

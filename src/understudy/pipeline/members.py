@@ -85,6 +85,10 @@ def own_preprocess(work: Work, section: Section) -> nn.Module | None:
     if chosen is None:
         return None
     material = work.material
+    if material.tokens is not None:
+        raise ModelError(
+            "`preprocess` is for images and tables, but these rows are texts: remove it"
+        )
     fitted: Preprocess = fit_preprocess(
         material.rows,
         material.splits.train,

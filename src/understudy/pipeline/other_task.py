@@ -19,10 +19,11 @@ from understudy.data.checks import check_rows
 from understudy.data.draws import Draws, strata_of
 from understudy.data.rows import Rows
 from understudy.data.splits import split
+from understudy.data.texts import tokenized
 from understudy.errors import DataError
 from understudy.evaluate.quality import Score
 from understudy.folders import read_json, write_atomic
-from understudy.pipeline.prepare import signatures
+from understudy.pipeline.prepare import run_tokenizer, signatures
 from understudy.pipeline.work import Work
 from understudy.tasks import AnyTask, Classification, Regression
 
@@ -98,6 +99,8 @@ def _read(work: Work) -> Rows:
     assert section is not None
     rows = build.source(section.source, work.place)()
     check_rows(rows)
+    if rows.texts is not None and work.material.tokens is not None:
+        return tokenized(rows, run_tokenizer(work))
     return rows
 
 
@@ -118,7 +121,7 @@ def _choose(work: Work, folder: Path) -> dict[str, Any]:
     write_atomic(folder / CHOSEN, save_arrays({"labelled": labelled, "test": np.sort(splits.test)}))
     known = work.material.splits
     learned = np.concatenate([known.train, known.validation])
-    seen = _copies(rows.inputs[splits.test], work.material.rows.inputs[learned])
+    seen = _copies(rows, splits.test, work.material.rows, learned)
     notes = []
     if seen:
         notes.append(
@@ -142,6 +145,8 @@ def _choose(work: Work, folder: Path) -> dict[str, Any]:
 
 def _check_form(rows: Rows, own: Rows) -> None:
     told = [(list(r.inputs.shape[1:]), r.inputs.dtype.name) for r in (rows, own)]
+    if rows.form == own.form == "text":  # of any length, by the same tokenizer
+        told = told[:1] * 2
     if told[0] != told[1] or rows.form != own.form:
         raise DataError(
             "its rows must be of the shape and type that this run's models take, but are "
@@ -182,10 +187,13 @@ def _draw(
     return np.stack(taken)
 
 
-def _copies(rows: Array, known: Array) -> int:
-    """How many rows are also among the known ones, byte for byte."""
-    keys = {_key(row) for row in known}
-    return sum(_key(row) in keys for row in rows)
+def _copies(rows: Rows, test: NDArray[np.int64], own: Rows, learned: NDArray[np.int64]) -> int:
+    """How many test rows are also among those that were learned from, byte for byte."""
+    if rows.texts is not None and own.texts is not None:
+        told = {own.texts[at] for at in learned}
+        return sum(rows.texts[at] in told for at in test)
+    keys = {_key(row) for row in own.inputs[learned]}
+    return sum(_key(row) in keys for row in rows.inputs[test])
 
 
 def _key(row: Array) -> bytes:

@@ -164,6 +164,7 @@ def sample(work: Work, count: int, where: str | None = None) -> Batch:
         ids=material.ids,
         positions=positions,
         batch_size=count,
+        pad=material.pad,
     )
     return on(loader.batch(positions), where or device())
 

@@ -135,7 +135,7 @@ def _gallery(
                 if isinstance(task, Classification)
                 else None,
                 "image": png_data_uri(_pixels(raw, rows.inputs)) if rows.form == "image" else None,
-                "values": None if rows.form == "image" else _values(work, raw),
+                "values": None if rows.form == "image" else _values(work, positions[at]),
                 "why": why,
                 **{n: shares[n][at].round(4).tolist() for n in ("teacher", "student")},
                 "control": shares["control"][at].round(4).tolist() if "control" in shares else None,
@@ -151,9 +151,12 @@ def _pixels(raw: Array, every: Array) -> NDArray[np.uint8]:
     return np.clip(scaled, 0, 255).astype(np.uint8)
 
 
-def _values(work: Work, raw: Array) -> dict[str, Any]:
-    columns = work.material.rows.columns or ()
+def _values(work: Work, at: int) -> dict[str, Any]:
+    rows = work.material.rows
+    columns = rows.columns or ()
+    if rows.texts is not None:
+        return {column.name: text for column, text in zip(columns, rows.texts[at], strict=True)}
     return {
         column.name: column.categories[int(value)] if column.categories else float(value)
-        for column, value in zip(columns, raw, strict=False)
+        for column, value in zip(columns, rows.inputs[at], strict=False)
     }

@@ -101,7 +101,7 @@ def _fresh(work: Work) -> Planned:
     module = begin_plain(work)
     try_export(work, module, work.folder / "plan.onnx")
     count, milliseconds = parameters(module), latency_ms(work, module)
-    operations = flops(module, work.material.inputs[:1])
+    operations = flops(module, torch.from_numpy(work.material.timed(1)))
     shown = "-" if operations is None else f"{operations / 1e6:,.2f}"
     line = (
         f"the student is a fresh network of {count:,} parameters, {shown} MFLOPs and "

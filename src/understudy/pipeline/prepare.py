@@ -14,15 +14,20 @@ from understudy.data.checks import check_rows
 from understudy.data.preprocess import Preprocess, fit_preprocess
 from understudy.data.rows import Rows
 from understudy.data.splits import Splits, split
-from understudy.data.views import FOR_TABLES
+from understudy.data.texts import cut_texts, tokenized
+from understudy.data.tokens import TokenFacts, Tokens
+from understudy.data.views import CATALOGUE as VIEWS
+from understudy.data.views import FOR_TABLES, FOR_TEXTS, Views
 from understudy.data.wording import quoted
+from understudy.deployed.texts import Tokenizer
 from understudy.errors import DataError
-from understudy.folders import file_checksum, fingerprint, read_json, write_json
+from understudy.folders import file_checksum, fingerprint, read_json, write_atomic, write_json
 from understudy.pipeline.work import FACTS, Material, Work, task_from
 from understudy.recipe import Entry, Source
 from understudy.tasks import AnyTask, Classification, Regression
 
 SPLITS = "splits.safetensors"
+TOKENIZER = "tokenizer.json"
 
 
 def prepare(work: Work) -> dict[str, Any]:
@@ -33,6 +38,8 @@ def prepare(work: Work) -> dict[str, Any]:
         "task": work.recipe.task.model_dump(mode="json"),
         "files": signatures(work.recipe.data.source, work.place),
     }
+    if work.recipe.data.tokenizer.file is not None:
+        depends["tokenizer"] = build.tokenizer_mark(work.recipe.data.tokenizer, work.place)
     summary: dict[str, Any] = work.stage("data", depends, lambda folder: _write(work, folder))
     _fitting_views(work)
     work.notes.extend(summary["notes"])
@@ -42,12 +49,14 @@ def prepare(work: Work) -> dict[str, Any]:
 def _fitting_views(work: Work) -> None:
     """Refuse views that these rows cannot have."""
     kinds = [view.kind for view in work.recipe.data.views]
-    if work.facts["preprocess"]["form"] == "image":
-        return
-    for_images = [kind for kind in kinds if kind not in FOR_TABLES]
-    if for_images:
+    form = work.facts["preprocess"]["form"]
+    fit = {"text": FOR_TEXTS, "table": FOR_TABLES}.get(form, frozenset(VIEWS) - FOR_TEXTS)
+    odd = [kind for kind in kinds if kind not in fit and kind != "custom"]
+    if odd:
+        meant = "texts" if set(odd) <= FOR_TEXTS else "images"
+        own = {"text": "texts", "table": "a table"}.get(form, "images")
         raise DataError(
-            f"`data.views` ({', '.join(for_images)}) are for images, but these rows are a table: "
+            f"`data.views` ({', '.join(odd)}) are for {meant}, but these rows are {own}: "
             "remove them"
         )
     coded = [c["name"] for c in work.facts["columns"] if c["categories"] is not None]
@@ -113,14 +122,21 @@ def _write(work: Work, folder: Path) -> dict[str, Any]:
         overlap=options.overlap,
     )
     splits.save(folder / SPLITS)
-    chosen = options.preprocess
-    preprocess = fit_preprocess(
-        rows,
-        splits.train,
-        scale=chosen.scale,
-        mean=None if chosen.mean is None else list(chosen.mean),
-        std=None if chosen.std is None else list(chosen.std),
-    )
+    content = rows.fingerprint()
+    chosen, notes = options.preprocess, []
+    more: dict[str, Any] = {}
+    if rows.texts is not None:
+        tokens, note = _tokens(work, rows, splits, folder)
+        preprocess: Preprocess | Tokens = tokens.preprocess()
+        more, notes = {"tokens": tokens.to_data()}, [note] if note else []
+    else:
+        preprocess = fit_preprocess(
+            rows,
+            splits.train,
+            scale=chosen.scale,
+            mean=None if chosen.mean is None else list(chosen.mean),
+            std=None if chosen.std is None else list(chosen.std),
+        )
     task = _task(rows, splits)
     labels = hidden_labels(rows, splits)
     seen = task.labelled_rows(labels[splits.train])
@@ -133,7 +149,7 @@ def _write(work: Work, folder: Path) -> dict[str, Any]:
     if not counts["labelled"]:
         raise DataError("no training row has a hard label, so there is no control to compare with")
     facts = {
-        "content": rows.fingerprint(),
+        "content": content,
         # Which row is for what: a student must never be scored on rows that it was trained on.
         "splits": file_checksum(folder / SPLITS),
         "preprocess": preprocess.describe(),
@@ -141,9 +157,9 @@ def _write(work: Work, folder: Path) -> dict[str, Any]:
         "task": _describe(task),
         "counts": counts,
         "columns": [{"name": c.name, "categories": c.categories} for c in rows.columns or ()],
+        **more,
     }
     write_json(folder / FACTS, facts)
-    notes = []
     if splits.dropped:
         notes.append(
             f"{splits.dropped} training rows were left out because the same rows are test rows"
@@ -154,6 +170,45 @@ def _write(work: Work, folder: Path) -> dict[str, Any]:
             "a teacher that is trained here sees all of them, and validation rows keep theirs"
         )
     return {"counts": counts, "notes": notes, "fingerprint": fingerprint(facts)}
+
+
+def chain_of_views(work: Work, *, seed: int) -> Views:
+    """The recipe's random operations, for the rows of this run."""
+    tokens = work.material.tokens
+    return build.views(work.recipe.data.views, work.place, seed=seed, tokens=tokens)
+
+
+def _tokens(work: Work, rows: Rows, splits: Splits, folder: Path) -> tuple[TokenFacts, str]:
+    """Come by the tokenizer, and write it down; what it is, and a note where it cuts texts."""
+    section = work.recipe.data.tokenizer
+    if work.recipe.data.preprocess.model_fields_set & {"scale", "mean", "std"}:
+        raise DataError(
+            "`scale`, `mean` and `std` of `data.preprocess` are for images and tables, but these "
+            "rows are texts: remove them"
+        )
+    assert rows.texts is not None
+    texts = rows.texts
+    if section.file is None:
+        work.progress.say(f"data: training a tokenizer of at most {section.size} tokens")
+    # Of the training rows alone: a vocabulary that knows the test rows is a leak.
+    learned = (part for at in splits.train for part in texts[at])
+    tokenizer = build.tokenizer(section, work.place, learned)
+    ready = tokenized(rows, tokenizer)
+    cut = cut_texts(ready, tokenizer)
+    # As long as the rows are, or as was said: the positions that a network needs.
+    length = section.max_length or ready.inputs.shape[1]
+    tokenizer = Tokenizer(tokenizer.content, pad=tokenizer.pad, length=length)
+    write_atomic(folder / TOKENIZER, tokenizer.content)
+    facts = TokenFacts.of(tokenizer)
+    note = f"{cut} of {len(rows)} texts are longer than {length} tokens and lose their end"
+    return facts, note if cut else ""
+
+
+def run_tokenizer(work: Work) -> Tokenizer:
+    """The tokenizer of a run, as the stage wrote it down."""
+    told = TokenFacts.from_data(work.facts["tokens"])
+    content = (work.folder / "data" / TOKENIZER).read_text(encoding="utf-8")
+    return Tokenizer(content, pad=told.pad, length=told.length)
 
 
 def _task(rows: Rows, splits: Splits) -> AnyTask:
@@ -205,8 +260,16 @@ def load(work: Work) -> Material:
     description = facts["preprocess"]
 
     def preprocess() -> nn.Module:
+        if description["form"] == "text":
+            return Tokens.from_description(description)
         return Preprocess.from_description(description)
 
+    tokens = None
+    if rows.texts is not None:
+        rows = tokenized(rows, run_tokenizer(work))
+        tokens = TokenFacts.from_data(facts["tokens"])
+    # Layers of the same row must have the same length in every batch and in the store.
+    whole = any(build.reads_layers(e) for phase in work.recipe.phases for e in phase.objective)
     inputs = rows.inputs
     if not inputs.flags.writeable or not inputs.flags.c_contiguous:
         inputs = np.array(inputs)
@@ -221,4 +284,6 @@ def load(work: Work) -> Material:
         all_labels=torch.from_numpy(np.array(every)),
         ids=torch.from_numpy(np.array(rows.ids)),
         fingerprint=fingerprint(facts),
+        tokens=tokens,
+        pad=None if tokens is None or whole else tokens.pad,
     )

@@ -4,8 +4,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,21 +64,41 @@ def run(
         RecipeError: every mistake of the recipe, before anything runs.
         UnderstudyError: whatever else the user can fix; finished stages stay.
     """
+    with opened(recipe, out=out, settings=settings, progress=progress, place=place) as work:
+        if work.crew.leads:
+            write_recipe(work)
+        prepare(work)
+        other_rows(work)
+        return complete(work, begin(work), until)
+
+
+@contextmanager
+def opened(
+    recipe: str | Path | Recipe,
+    *,
+    out: str | Path | None = None,
+    settings: Sequence[str] = (),
+    progress: Progress | None = None,
+    place: Source | None = None,
+) -> Iterator[Work]:
+    """A run's folder, locked, and what its stages stand on; arguments as of `run`.
+
+    Raises:
+        RecipeError: every mistake of the recipe.
+    """
     if isinstance(recipe, Recipe):
         place = place or Source()
         if settings:
             recipe, _ = loads(to_yaml(recipe), settings, name=place.name, folder=place.folder)
         build.check(recipe, place)
     else:
-        path = Path(recipe)
-        recipe, place = build.checked(path, settings)
-    name = recipe.name or Path(place.name).stem
-    folder = Path(out) if out is not None else Path("runs") / name
+        recipe, place = build.checked(Path(recipe), settings)
+    folder = Path(out) if out is not None else Path("runs") / _name(recipe, place)
     phases = [phase.training for phase in recipe.phases if phase.training is not None]
     crew = muster(_trainings(recipe), phases)
     make_folder(folder)
     with Lock(folder) if crew.leads else nullcontext():
-        work = Work(
+        yield Work(
             recipe=recipe,
             place=place,
             folder=folder,
@@ -86,7 +106,10 @@ def run(
             crew=crew,
             load=load,
         )
-        return _run(work, name, until)
+
+
+def _name(recipe: Recipe, place: Source) -> str:
+    return recipe.name or Path(place.name).stem
 
 
 def _trainings(recipe: Recipe) -> list[Training]:
@@ -94,14 +117,21 @@ def _trainings(recipe: Recipe) -> list[Training]:
     return [training for training in found if training is not None]
 
 
-def _run(work: Work, name: str, until: Until) -> RunRecord:
+def write_recipe(work: Work) -> None:
+    """Leave the recipe in the run's folder."""
+    head = f"# {work.place.name}; relative paths start from {work.place.folder.absolute()}\n"
+    write_atomic(work.folder / "recipe.yaml", head + to_yaml(work.recipe))
+
+
+def complete(work: Work, loaded: Loaded, until: Until = "report") -> RunRecord:
+    """Every stage behind `teacher` and `student`.
+
+    Args:
+        work: the run, whose `begin` is done.
+        loaded: its teacher.
+        until: the last stage that is wanted.
+    """
     empty = RunRecord({"format": 1})
-    if work.crew.leads:
-        head = f"# {work.place.name}; relative paths start from {work.place.folder.absolute()}\n"
-        write_atomic(work.folder / "recipe.yaml", head + to_yaml(work.recipe))
-    prepare(work)
-    other_rows(work)
-    loaded = begin(work)
     if until == "labels":
         if live(work):
             work.progress.say(
@@ -126,7 +156,7 @@ def _run(work: Work, name: str, until: Until) -> RunRecord:
     if finished is not None and until == "report":
         work.progress.say(f"{work.folder} is finished, nothing to do")
     else:
-        finished = RunRecord(_record(work, name, arms, loaded, found, pass_seconds))
+        finished = RunRecord(_record(work, arms, loaded, found, pass_seconds))
         # The report first: a record without its report is never taken for a finished run.
         (work.folder / REPORT).unlink(missing_ok=True)
         if until == "report":
@@ -155,7 +185,6 @@ def _finished(work: Work) -> RunRecord | None:
 
 def _record(
     work: Work,
-    name: str,
     arms: Sequence[Trained],
     loaded: Loaded,
     found: dict[str, Any],
@@ -175,7 +204,7 @@ def _record(
     return {
         "format": 1,
         "mark": _mark(work),
-        "name": name,
+        "name": _name(work.recipe, work.place),
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "understudy": __version__,
         "environment": environment(),
@@ -215,7 +244,11 @@ def _record(
 def _cut(work: Work) -> dict[str, Any]:
     """What was planned of a student that is cut from its teacher."""
     summary = read_json(work.folder / "student" / "stage.json")["summary"]
-    return {"plan": summary.get("plan"), "importance": importance_of(summary)}
+    return {
+        "plan": summary.get("plan"),
+        "importance": importance_of(summary),
+        **({} if work.given is None else work.given.summary),
+    }
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from understudy.errors import ExportError
@@ -31,7 +32,7 @@ def step_rows(work: Work, arms: Sequence[Trained], found: dict[str, Any]) -> lis
         found: what the stage `evaluate` found.
     """
     recipe = work.recipe
-    if len(recipe.steps) == 1 and not recipe.student.from_teacher:
+    if len(recipe.steps) == 1 and not recipe.student.inherits:
         return []
     evaluated = read_json(work.folder / "evaluate" / "stage.json")["fingerprint"]
     work.stage("steps", {"evaluate": evaluated}, lambda folder: _steps(work, arms, folder))
@@ -58,7 +59,8 @@ def _known(name: str, model: dict[str, Any]) -> dict[str, Any]:
 
 def _steps(work: Work, arms: Sequence[Trained], folder: Path) -> dict[str, Any]:
     students = [arm for arm in arms if arm.arm == "student"]
-    first = "cut" if work.recipe.student.from_teacher else "start"
+    kind = work.recipe.student
+    first = "stitched" if kind.blockwise is not None else "cut" if kind.from_teacher else "start"
     rows = [_row(work, first, [start(work, arm.seed) for arm in students], folder)]
     for number, step in enumerate(work.recipe.steps):
         if step.kind == "quantize" and not step.aware:
@@ -84,7 +86,7 @@ def _row(work: Work, name: str, modules: list[Deployable], folder: Path) -> dict
             "higher_is_better": score.higher_is_better,
         }
     module = modules[0]
-    rows = work.material.inputs[work.material.splits.train[:32]]
+    rows = torch.from_numpy(work.material.timed(32))
     path = folder / "step.onnx"
     seconds = work.recipe.evaluate.latency_seconds
     try:

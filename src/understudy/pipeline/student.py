@@ -22,7 +22,7 @@ from understudy.pipeline.matching import rehearse
 from understudy.pipeline.members import load_teacher
 from understudy.pipeline.prepare import signatures
 from understudy.pipeline.teach import Loaded, teach
-from understudy.pipeline.work import Work
+from understudy.pipeline.work import Given, Work
 from understudy.students.planning import plan_table
 from understudy.students.regularised import with_dropout, with_stochastic_depth
 from understudy.students.reused_head import reused_head
@@ -35,7 +35,12 @@ FEW_ROWS = 8
 def begin(work: Work) -> Loaded:
     """Do the stages `student` and `teacher`; the teacher."""
     section = work.recipe.student
-    if section.from_teacher or section.reused_head is not None:
+    if section.blockwise is not None and work.given is None:
+        raise ModelError(
+            "this student is put together from blocks: run the recipe with `understudy blockwise`, "
+            "or in Python with `understudy.blockwise.running.run`"
+        )
+    if section.inherits or section.reused_head is not None:
         rehearse_cuts(work)
         loaded = teach(work)
         build_students(work)
@@ -127,7 +132,7 @@ def student_mark(work: Work) -> dict[str, Any]:
     """Everything that a student's start is a function of, beside its seed."""
     section = work.recipe.student
     entry, teacher = section.model, None
-    if section.from_teacher or section.reused_head is not None:
+    if section.inherits or section.reused_head is not None:
         # The teacher's weights are a part of such a student.
         teacher = read_json(work.folder / "teacher" / "stage.json")["summary"]["fingerprint"]
     return {
@@ -135,6 +140,7 @@ def student_mark(work: Work) -> dict[str, Any]:
         "teacher": teacher,
         "code": signatures(entry, work.place) if entry and entry.kind == "custom" else {},
         "data": work.data_mark,
+        **({} if work.given is None else {"given": dict(work.given.mark)}),
     }
 
 
@@ -234,6 +240,8 @@ def begin_plain(work: Work) -> Deployable:
 def fresh_student(work: Work, seed: int) -> Student:
     """The student of a seed with its start weights; the control starts from the same."""
     section = work.recipe.student
+    if work.given is not None:
+        return _given(work, work.given)
     if section.from_teacher:
         return _inherited(work, seed)
     assert section.model is not None
@@ -273,6 +281,13 @@ def _inherited(work: Work, seed: int) -> Student:
     path = folder / f"seed-{seed}.safetensors"
     load_into(module, read_weights(path), source=str(path))
     return Student(module=module, provenance=student.provenance)
+
+
+def _given(work: Work, given: Given) -> Student:
+    """The student that another room made, around it what the data needs."""
+    made = given.make()
+    module = _regularised(work, work.material.deployable(made.module))
+    return Student(module=module, provenance=made.provenance)
 
 
 def _regularised(work: Work, module: Deployable) -> Deployable:

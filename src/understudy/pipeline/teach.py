@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from understudy import build
 from understudy.contracts import Teacher
+from understudy.data.lengths import shortest_first
 from understudy.data.loaders import MemoryLoader
 from understudy.engine import CHECKPOINT, fit
 from understudy.errors import ModelError, UnderstudyError
@@ -30,7 +30,7 @@ from understudy.pipeline.members import (
     member_module,
     weights_name,
 )
-from understudy.pipeline.prepare import signatures, view_marks
+from understudy.pipeline.prepare import chain_of_views, signatures, view_marks
 from understudy.pipeline.work import Work, threads_for, validator
 from understudy.recipe import MemberSection, Training
 from understudy.teachers.checked import CheckedTeacher
@@ -127,6 +127,11 @@ def _beyond(section: Section, work: Work, which: str) -> dict[str, Any]:
             beside = path.with_name(f"{path.name}.data")
             if beside.is_file():
                 depends[f"{which}{name} data"] = file_checksum(beside)
+    if section.model is not None and section.model.kind == "hf_encoder":
+        folder = work.place.resolve(str(section.model.parameters["folder"]))
+        for name in ("config.json", "model.safetensors"):
+            if (folder / name).is_file():
+                depends[f"{which}{name}"] = file_checksum(folder / name)
     for name in ("model", "predictor"):
         entry = getattr(section, name)
         if entry is not None and entry.kind == "custom":
@@ -206,6 +211,7 @@ def _try(teacher: Teacher, work: Work) -> None:
         ids=work.material.ids,
         positions=positions,
         batch_size=len(positions),
+        pad=work.material.pad,
     )
     try:
         finite = work.recipe.labels.on_bad_rows == "error"
@@ -214,10 +220,16 @@ def _try(teacher: Teacher, work: Work) -> None:
         raise
     except Exception as error:  # whatever a model of the user's raises
         shape = list(work.material.inputs.shape[1:])
+        tokens, remedy = work.material.tokens, "check its arguments and `preprocess`"
+        if tokens is not None:
+            remedy = (
+                f"a teacher of texts must know all {tokens.vocabulary} ids of the tokenizer and "
+                f"rows of {tokens.length} tokens: name its own tokenizer in `data.tokenizer`, or "
+                "cut the texts with `max_length`"
+            )
         raise ModelError(
-            f"the teacher cannot answer raw rows of shape {shape}: "
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}: check "
-            "its arguments and `preprocess`"
+            f"the teacher cannot answer raw rows of shape {shape}: {type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else ''}: {remedy}"
         ) from error
 
 
@@ -231,10 +243,11 @@ def _train(work: Work, module: Deployable, training: Training, folder: Path) -> 
         ids=material.ids,
         positions=positions[seen],
         batch_size=training.batch_size,
-        views=build.views(work.recipe.data.views, work.place, seed=work.recipe.data.seed),
+        views=chain_of_views(work, seed=work.recipe.data.seed),
         seed=work.recipe.data.seed,
         rank=work.crew.rank if joint(training, work.crew) else 0,
         ranks=work.crew.size if joint(training, work.crew) else 1,
+        pad=material.pad,
     )
     score = material.task.scores[0]
     total = training.epochs * len(loader)
@@ -266,10 +279,12 @@ def validation_loader(work: Work) -> MemoryLoader | None:
     seen = material.task.labelled_rows(material.all_labels.numpy()[positions])
     if not seen.any():
         return None
+    known = positions[seen]
     return MemoryLoader(
         inputs=material.inputs,
         labels=material.all_labels,
         ids=material.ids,
-        positions=positions[seen],
+        positions=known[shortest_first(material.inputs, known, material.pad)],
         batch_size=work.recipe.evaluate.batch_size,
+        pad=material.pad,
     )

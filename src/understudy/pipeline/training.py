@@ -19,7 +19,7 @@ from understudy.pipeline.carrying import carry, keep
 from understudy.pipeline.chain import after, before, sparsity
 from understudy.pipeline.labelling import stored_views, view_seed
 from understudy.pipeline.matching import Found
-from understudy.pipeline.prepare import signatures
+from understudy.pipeline.prepare import chain_of_views, signatures
 from understudy.pipeline.teach import joint, validation_loader
 from understudy.pipeline.work import Work, threads_for, validator
 from understudy.recipe import Phase, Training
@@ -243,7 +243,7 @@ def _loader(lesson: Lesson, phase: Phase) -> MemoryLoader:
         ids=material.ids,
         positions=positions if student else material.labelled(positions),
         batch_size=training.batch_size,
-        views=build.views(work.recipe.data.views, work.place, seed=view_seed(work, lesson.seed)),
+        views=chain_of_views(work, seed=view_seed(work, lesson.seed)),
         cycle=stored_views(work),
         # Whom a row is mixed with must not depend on which rows are left out here.
         pool=every if student else material.labelled(every),
@@ -251,6 +251,7 @@ def _loader(lesson: Lesson, phase: Phase) -> MemoryLoader:
         length=len(positions),
         rank=work.crew.rank if together else 0,
         ranks=work.crew.size if together else 1,
+        pad=material.pad,
     )
 
 

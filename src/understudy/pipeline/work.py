@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from understudy import __version__
-from understudy.contracts import Progress
+from understudy.contracts import Progress, Student
+from understudy.data.lengths import row_lengths, trimmed
 from understudy.data.rows import Rows
 from understudy.data.splits import Splits
+from understudy.data.tokens import TokenFacts
 from understudy.engine import Validate
 from understudy.evaluate.cost import flops
 from understudy.evaluate.quality import Score
@@ -73,6 +75,9 @@ class Material:
         all_labels: every label there is; the teacher's training and the evaluation use them.
         ids: the rows' identities.
         fingerprint: of all of this.
+        tokens: what the tokenizer of rows of texts is.
+        pad: the id that fills such rows up, where batches are cut to their longest row; None
+            where rows are no texts, or keep their length as layers of theirs are compared.
     """
 
     rows: Rows
@@ -85,6 +90,8 @@ class Material:
     all_labels: Tensor
     ids: Tensor
     fingerprint: str
+    tokens: TokenFacts | None = None
+    pad: int | None = None
 
     def deployable(self, network: nn.Module, *, scaled: bool = True) -> Deployable:
         """A network with this data's preprocessing; `scaled` answers in the labels' units."""
@@ -97,6 +104,18 @@ class Material:
         return Deployable(
             preprocess=preprocess, network=network, width=self.task.width, rescale=rescale
         )
+
+    def timed(self, count: int) -> NDArray[Any]:
+        """So many raw training rows to take times with; of texts the usual ones come first."""
+        every = self.splits.train
+        if self.tokens is None:
+            return np.asarray(self.rows.inputs[every[:count]])
+        sizes = row_lengths(self.inputs[torch.from_numpy(every)], self.tokens.pad)
+        usual = np.argsort(np.abs(sizes - np.median(sizes)), kind="stable")
+        # The first is the median text, and a batch is as varied as the rows are.
+        some = np.concatenate([usual[:1], np.setdiff1d(np.arange(len(every)), usual[:1])])
+        rows = self.inputs[torch.from_numpy(every[some[:count]])]
+        return np.asarray(trimmed(rows, self.tokens.pad).numpy())
 
     def labelled(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of the positions whose label student and control may see."""
@@ -115,9 +134,24 @@ def task_from(description: Mapping[str, Any]) -> AnyTask:
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Given:
+    """Students that another room makes of the teacher, in the place of fresh or cut ones.
+
+    Attributes:
+        mark: everything that they are a function of, beside the teacher.
+        make: the network of one, with its start weights, and where its parts came from.
+        summary: what goes into `run.json` beside what every run has there.
+    """
+
+    mark: Mapping[str, Any]
+    make: Callable[[], Student]
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(kw_only=True, slots=True)
 class Work:
-    """One run while it runs."""
+    """One run while it runs; `given` is there where its students are made elsewhere."""
 
     recipe: Recipe
     place: Source
@@ -125,6 +159,7 @@ class Work:
     progress: Progress
     crew: Crew
     load: Callable[["Work"], Material]
+    given: Given | None = None
     notes: list[str] = field(default_factory=list)
     worked: list[str] = field(default_factory=list)
     stages: dict[str, str] = field(default_factory=dict)
@@ -169,11 +204,7 @@ class Work:
             body: writes into the folder it is given and returns a summary (plain data).
             together: all processes work on it; otherwise only the leader does.
         """
-        stage = Stage(
-            run=self.folder,
-            name=name,
-            depends={"revision": REVISION, "understudy": __version__, **depends},
-        )
+        stage = self._stage(name, depends)
         self.stages[name] = stage.fingerprint
         if not self.crew.agree(self.crew.leads and stage.done()):
             if self.crew.leads:
@@ -191,3 +222,11 @@ class Work:
                 stage.finish(summary, seconds=time.monotonic() - started)
             self.crew.wait()
         return stage.summary()
+
+    def done(self, name: str, depends: Mapping[str, Any]) -> bool:
+        """Whether a stage is done for these inputs."""
+        return bool(self.crew.agree(self.crew.leads and self._stage(name, depends).done()))
+
+    def _stage(self, name: str, depends: Mapping[str, Any]) -> Stage:
+        told = {"revision": REVISION, "understudy": __version__, **depends}
+        return Stage(run=self.folder, name=name, depends=told)

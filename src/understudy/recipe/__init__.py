@@ -1,5 +1,14 @@
 """A recipe: a run written down as YAML, typed and strict. No torch here."""
 
+from understudy.recipe.blockwise import (
+    BlockwiseSection,
+    CandidatesSection,
+    Latency,
+    LocalSection,
+    PartitionSection,
+    ScoresSection,
+    Shares,
+)
 from understudy.recipe.cuts import (
     Cut,
     DepthCut,
@@ -38,10 +47,13 @@ from understudy.recipe.steps import (
     QuantizeStep,
     Step,
 )
+from understudy.recipe.texts import TokenizerSection
 from understudy.recipe.write import starter, to_data, to_yaml
 
 __all__ = [
+    "BlockwiseSection",
     "BrokenRecipeError",
+    "CandidatesSection",
     "Cut",
     "CutStep",
     "DepthCut",
@@ -51,25 +63,31 @@ __all__ = [
     "FoundLayers",
     "Importance",
     "LabelsSection",
+    "Latency",
     "LayerPair",
     "Learning",
     "LearningRate",
     "Link",
+    "LocalSection",
     "LowRankCut",
     "MemberSection",
     "Optimizer",
+    "PartitionSection",
     "Phase",
     "PruneStep",
     "QuantizeStep",
     "Recipe",
     "Schedule",
+    "ScoresSection",
     "ScratchCut",
+    "Shares",
     "SharingCut",
     "Source",
     "Step",
     "StudentSection",
     "TeacherSection",
     "TermEntry",
+    "TokenizerSection",
     "Training",
     "TransferSection",
     "WidthCut",

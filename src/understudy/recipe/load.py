@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from understudy.recipe.sections import Recipe
 from understudy.recipe.wording import in_our_words, short
 
 Place = tuple[str | int, ...]
+_PACKAGE = "package:"
 VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
 
 
@@ -47,8 +49,24 @@ class Source:
         return Mistake(path=mistake.path, law=mistake.law, line=line)
 
     def resolve(self, path: str) -> Path:
-        """A path of the recipe, relative to the recipe's own folder."""
+        """A path of the recipe, relative to the recipe's own folder.
+
+        `package:NAME/rest` lies in an installed package, which is found and not run.
+        """
+        if path.startswith(_PACKAGE):
+            return in_package(path)
         return Path(os.path.normpath(self.folder / Path(path).expanduser()))
+
+
+def in_package(path: str) -> Path:
+    """Where `package:NAME/rest` is; a path that does not exist where there is no such package."""
+    name, _, rest = path.removeprefix(_PACKAGE).partition("/")
+    try:
+        found = find_spec(name) if name.isidentifier() else None
+    except (ImportError, ValueError):
+        found = None
+    homes = list(found.submodule_search_locations or ()) if found is not None else []
+    return Path(homes[0]) / rest if homes else Path(path)
 
 
 class BrokenRecipeError(RecipeError):

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from understudy.recipe.blockwise import BlockwiseSection
 from understudy.recipe.cuts import Cut
 from understudy.recipe.parts import Count, Entry, Part, Positive, Share, Training
 from understudy.recipe.steps import one_or_several
@@ -117,14 +118,16 @@ class ReusedHead(Part):
 
 
 class StudentSection(Part):
-    """The model that learns: built anew for every seed, or cut from the teacher.
+    """The model that learns: built anew for every seed, cut from the teacher, or put together.
 
-    Exactly one of `model` and `from_teacher`, one cut or several in sequence. `dropout` and
-    `stochastic_depth` are shares of activations and of blocks that are left out while training.
+    Exactly one of `model`, `from_teacher` (one cut or several in sequence) and `blockwise` (parts
+    of the teacher, each taught alone). `dropout` and `stochastic_depth` are shares of activations
+    and of blocks that are left out while training.
     """
 
     model: Entry | None = None
     from_teacher: tuple[Cut, ...] = Field(default=(), strict=False)
+    blockwise: BlockwiseSection | None = None
     reused_head: ReusedHead | None = None
     dropout: Share = 0.0
     stochastic_depth: Share = 0.0
@@ -136,8 +139,8 @@ class StudentSection(Part):
 
     @model_validator(mode="after")
     def _one_student(self) -> "StudentSection":
-        _one_of(self, ("model", "from_teacher"))
-        if self.from_teacher and self.reused_head is not None:
+        _one_of(self, ("model", "from_teacher", "blockwise"))
+        if self.inherits and self.reused_head is not None:
             raise ValueError(
                 "`reused_head` is for a `model`; a student cut from its teacher has the teacher's "
                 "last layer already: remove it"
@@ -147,3 +150,8 @@ class StudentSection(Part):
                 "`kind: scratch` makes a fresh network, so it must be the first of `from_teacher`"
             )
         return self
+
+    @property
+    def inherits(self) -> bool:
+        """Whether the student is made of the teacher."""
+        return bool(self.from_teacher) or self.blockwise is not None

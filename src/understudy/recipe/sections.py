@@ -27,6 +27,7 @@ from understudy.recipe.steps import (
     check_order,
     links,
 )
+from understudy.recipe.texts import TokenizerSection
 
 Backend = Literal["auto", "eager", "channels_last", "folded", "bf16", "compile", "onnxruntime"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -49,6 +50,7 @@ class DataSection(Part):
     overlap: Literal["error", "drop", "allow"] = "drop"
     seed: Seed = 0
     preprocess: PreprocessSection = PreprocessSection()
+    tokenizer: TokenizerSection = TokenizerSection()
     views: tuple[Entry, ...] = Field(default=(), strict=False)
 
 
@@ -96,6 +98,7 @@ class BudgetSection(Part):
 
     parameters: Count | None = None
     bytes: Count | None = None
+    flops: Count | None = None
     latency_ms: LatencyBudget | None = None
     accuracy_kept: Annotated[float, Field(gt=0, le=1)] | None = None
 

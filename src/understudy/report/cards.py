@@ -13,6 +13,7 @@ from understudy.report.wording import Number
 ARMS = ("teacher", "student", "control")
 _MOST_CLASSES, _MOST_VALUES, _MOST_TARGETS = 4, 6, 4
 _WORTH_DRAWING = 0.01
+_TEXT = 240
 _BARS, _WIDTH = 132.0, 220.0
 
 
@@ -48,8 +49,10 @@ def _values(row: Mapping[str, Any]) -> str:
     if not isinstance(values, Mapping) or not values:
         return ""
     shown = list(values.items())[:_MOST_VALUES]
+    # One or two columns of words are the text itself.
+    most = _TEXT if len(values) < 3 and all(isinstance(v, str) for v in values.values()) else 28
     pairs = [
-        f"<dt>{wording.cut(key, 24)}</dt><dd>{wording.cut(_written(value), 28)}</dd>"
+        f"<dt>{wording.cut(key, 24)}</dt><dd>{wording.cut(_written(value), most)}</dd>"
         for key, value in shown
     ]
     more = len(values) - len(shown)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from understudy.folders import write_atomic
 from understudy.report import wording
+from understudy.report.blockwise import blockwise
 from understudy.report.cards import ARMS, card, letters
 from understudy.report.delivery import delivery
 from understudy.report.headline import headline, tiles
@@ -40,7 +41,7 @@ def write_report(record: RunRecord, path: str | Path) -> None:
 def render(record: RunRecord) -> str:
     """The page as one string of HTML, under 1.5 MB: the gallery gives way if there is too much."""
     before = headline(record) + tiles(record) + delivery(record) + evidence(record)
-    before += making(record) + transfer(record)
+    before += making(record) + blockwise(record) + transfer(record)
     after = ledger(record)
     # 4 kB hold the head and the frame of the gallery.
     room = MOST_BYTES - _bytes(CSS + before + after) - 4000

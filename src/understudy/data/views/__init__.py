@@ -18,10 +18,12 @@ from understudy.data.views.geometry import Crop, Flip
 from understudy.data.views.mixing import CutMix, Mixup
 from understudy.data.views.numbers import draw
 from understudy.data.views.own import Own
+from understudy.data.views.tokens import OfTokens, TokenCrop, TokenDropout
 
 __all__ = [
     "CATALOGUE",
     "FOR_TABLES",
+    "FOR_TEXTS",
     "MIXING",
     "Colour",
     "Crop",
@@ -30,14 +32,17 @@ __all__ = [
     "Flip",
     "Mixing",
     "Mixup",
+    "OfTokens",
     "Own",
+    "TokenCrop",
+    "TokenDropout",
     "View",
     "Views",
     "draw",
     "misplaced",
 ]
 
-CATALOGUE: Final[Mapping[str, Callable[..., View | Mixing]]] = MappingProxyType(
+CATALOGUE: Final[Mapping[str, Callable[..., View | Mixing | OfTokens]]] = MappingProxyType(
     {
         "crop": Crop,
         "flip": Flip,
@@ -45,7 +50,10 @@ CATALOGUE: Final[Mapping[str, Callable[..., View | Mixing]]] = MappingProxyType(
         "colour": Colour,
         "mixup": Mixup,
         "cutmix": CutMix,
+        "token_dropout": TokenDropout,
+        "token_crop": TokenCrop,
     }
 )
 MIXING: Final = frozenset({"mixup", "cutmix"})
-FOR_TABLES: Final = frozenset({"mixup", "custom"})  # all others need pixels
+FOR_TABLES: Final = frozenset({"mixup", "custom"})  # others need pixels, or tokens
+FOR_TEXTS: Final = frozenset({"token_dropout", "token_crop", "custom"})

@@ -93,6 +93,13 @@ class Draws:
         return torch.from_numpy(_values(self._keys, stream)[0])
 
 
+def hashed(integers: Int64[Tensor, " batch"], count: int) -> Int64[np.ndarray, " batch count"]:
+    """Further non-negative 63-bit integers out of one draw per row, `count` of each."""
+    keys = integers.numpy().astype(np.uint64)[:, None]
+    places = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
+    return (_mix(keys + places) >> np.uint64(1)).view(np.int64)
+
+
 def uniform(integers: Int64[Tensor, " batch"]) -> Float64[Tensor, " batch"]:
     """Draws as numbers between 0 and 1, both left out, in steps of 2**-52."""
     return ((integers >> 11).double() + 0.5) * 2.0**-52

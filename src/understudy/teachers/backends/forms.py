@@ -126,6 +126,8 @@ def _bf16(forms: Forms) -> Answer:
 
 
 def _compiled(forms: Forms) -> Answer:
+    if getattr(getattr(forms.plain, "preprocess", None), "form", "") == "text":
+        raise ModelError("texts are of many lengths, and it would be compiled for each")
     return torch.compile(_first_of(forms, "folded", "channels_last"), dynamic=False)
 
 

@@ -1,0 +1,1 @@
+"""Parts of the benchmark `blockwise`: each has `measure(mode, out)`."""

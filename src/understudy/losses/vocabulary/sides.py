@@ -1,0 +1,265 @@
+"""What pulls at a student's logits: a whole distribution, a list of outcomes, a hard label.
+
+Each looks at all columns once (`look`), settles what it has seen (`settle`), looks again where its
+slope needs a sum over all columns (`weigh`, where `twice`), and gives its slope in the softened
+logits, columns by columns (`slope`). Its `value` `[tokens]` is whole after the last of them.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from understudy.losses.vocabulary.kinds import forward_parts, measured, sloped
+from understudy.losses.vocabulary.parts import Divergence, Forward, ListedLabels
+from understudy.losses.vocabulary.tiles import LogSum, Places, Projection
+
+
+@runtime_checkable
+class Side(Protocol):
+    """One pull at the logits of some tokens; `sweep` in fused.py calls it."""
+
+    value: Tensor
+    twice: bool
+
+    def look(self, where: slice, tile: Tensor) -> None:
+        """See the softened logits of these columns for the first time."""
+
+    def settle(self) -> None:
+        """All columns have been seen."""
+
+    def weigh(self, where: slice, tile: Tensor) -> None:
+        """See them again, to sum over all before the first slope."""
+
+    def slope(self, where: slice, tile: Tensor) -> Tensor:
+        """The slope in these columns, in memory of its own."""
+
+
+class Stored:
+    """Softened logits of a teacher that is stored in full, columns by columns."""
+
+    def __init__(self, logits: Tensor, rows: Tensor, *, temperature: float, like: Tensor) -> None:
+        self._logits, self._rows = logits, rows
+        self._temperature, self._dtype = temperature, like.dtype
+
+    def first(self, where: slice) -> Tensor:
+        """The logits of these columns."""
+        tile = self._logits[:, where].index_select(0, self._rows).to(self._dtype)
+        return tile if self._temperature == 1 else tile / self._temperature
+
+    again = first
+
+
+class Whole:
+    """A divergence from a distribution that is told in full.
+
+    Args:
+        kind: which divergence.
+        goal: the teacher's softened logits.
+        slopes: whether slopes will be asked for.
+    """
+
+    def __init__(self, kind: Divergence, goal: Projection | Stored, *, slopes: bool) -> None:
+        self.kind, self.goal = kind, goal
+        self.own, self.theirs = LogSum(), LogSum()
+        self.twice = not (slopes and isinstance(kind, Forward))
+        self.value = self._mean = self._own_total = self._total = torch.empty(0)
+
+    def look(self, where: slice, tile: Tensor) -> None:
+        """Sum both."""
+        self.own.add(tile)
+        self.theirs.add(self.goal.first(where))
+
+    def settle(self) -> None:
+        """Both are normalised from now on."""
+        self._own_total, self._total = self.own.total(), self.theirs.total()
+        self.value = torch.zeros_like(self._total[:, 0])
+        self._mean = torch.zeros_like(self.value)
+
+    def weigh(self, where: slice, tile: Tensor) -> None:
+        """Sum the value and the mean that the slope needs."""
+        value, mean = measured(self.kind, *self._logs(where, tile))
+        self.value += value
+        self._mean += mean
+
+    def slope(self, where: slice, tile: Tensor) -> Tensor:
+        """Of the divergence; the forward one is summed on the way."""
+        if self.twice:
+            return sloped(self.kind, *self._logs(where, tile), self._mean)
+        value, slope = forward_parts(*self._logs(where, tile))
+        self.value += value
+        return slope
+
+    def _logs(self, where: slice, tile: Tensor) -> tuple[Tensor, Tensor]:
+        return self.goal.again(where) - self._total, tile - self._own_total
+
+
+class Listed:
+    """A divergence over the listed outcomes and one bucket of all others, as `outcome_kl`."""
+
+    twice = False
+
+    def __init__(
+        self,
+        kind: Divergence,
+        labels: ListedLabels,
+        *,
+        temperature: float,
+        vocabulary: int,
+        columns: int,
+        like: Tensor,
+    ) -> None:
+        self.kind = kind
+        self._goal = _softened_list(labels, temperature, vocabulary, like)
+        self._places = Places(labels.ids, columns=columns, vocabulary=vocabulary)
+        self._logits = like.new_full(labels.ids.shape, -torch.inf)
+        self._others = LogSum()
+        self.value = self._listed = self._share = self._bucket = torch.empty(0)
+
+    def look(self, where: slice, tile: Tensor) -> None:
+        """Take out the listed ones, sum the others."""
+        rows, slots, spots = self._places.at(where)
+        self._logits[rows, slots] = tile[rows, spots]
+        others = tile.clone()
+        others[rows, spots] = -torch.inf
+        self._others.add(others)
+
+    def settle(self) -> None:
+        """All that is left is `[tokens, k + 1]`."""
+        bucket = self._others.total()
+        log_own = torch.cat([self._logits, bucket], dim=1).log_softmax(dim=1)
+        # An outcome that there is not has no mass on either side; -inf less -inf would be NaN.
+        absent = log_own == -torch.inf
+        log_own, log_goal = (x.masked_fill(absent, -1e4) for x in (log_own, self._goal))
+        self.value, mean = measured(self.kind, log_goal, log_own)
+        slope = sloped(self.kind, log_goal, log_own, mean)
+        self._listed, self._share = slope[:, :-1], slope[:, -1:]
+        self._bucket = bucket.masked_fill(bucket == -torch.inf, 0.0)
+
+    def weigh(self, where: slice, tile: Tensor) -> None:
+        """Nothing: the sums are over k + 1 outcomes."""
+
+    def slope(self, where: slice, tile: Tensor) -> Tensor:
+        """The bucket's, shared out by mass, and the listed ones' own."""
+        # Nothing in the bucket is above its sum, and what is listed is written over.
+        slope = (tile - self._bucket).clamp_(max=0).exp_().mul_(self._share)
+        rows, slots, spots = self._places.at(where)
+        slope[rows, spots] = self._listed[rows, slots]
+        return slope
+
+
+class Drawn:
+    """The estimate of the forward divergence from sampled outcomes, as `sampled_kl`."""
+
+    twice = False
+
+    def __init__(
+        self, labels: ListedLabels, *, vocabulary: int, columns: int, like: Tensor
+    ) -> None:
+        self._weights = labels.log_mass.to(like.dtype).exp().masked_fill(labels.ids < 0, 0.0)
+        self._entropy = labels.rest if labels.entropy is None else labels.entropy
+        self._places = Places(labels.ids, columns=columns, vocabulary=vocabulary)
+        self._logits = like.new_zeros(labels.ids.shape)
+        self._all = LogSum()
+        self.value = self._total = self._weight = torch.empty(0)
+
+    def look(self, where: slice, tile: Tensor) -> None:
+        """Take out the drawn ones, sum all."""
+        rows, slots, spots = self._places.at(where)
+        self._logits[rows, slots] = tile[rows, spots]
+        self._all.add(tile)
+
+    def settle(self) -> None:
+        """The value is known."""
+        self._total = self._all.total()
+        self._weight = self._weights.sum(dim=1, keepdim=True)
+        surprise = self._weights * (self._total - self._logits)
+        self.value = surprise.sum(dim=1) - self._entropy.to(surprise.dtype)
+
+    def weigh(self, where: slice, tile: Tensor) -> None:
+        """Nothing: the slope needs no further sum."""
+
+    def slope(self, where: slice, tile: Tensor) -> Tensor:
+        """The student's probabilities, less the weights that were drawn."""
+        slope = (tile - self._total).exp_().mul_(self._weight)
+        rows, slots, spots = self._places.at(where)
+        slope.index_put_((rows, spots), -self._weights[rows, slots], accumulate=True)
+        return slope
+
+
+class Hard:
+    """Cross entropy with one label per token, at temperature 1.
+
+    Args:
+        labels: int64 `[tokens]`.
+        smoothing: the share of a label that is spread evenly over all columns.
+        temperature: what the logits that are shown were divided by.
+        share: what the slope, one in the logits that are shown, is multiplied by.
+        total: the sum of the same logits, where somebody else takes it.
+        vocabulary: how many columns there are.
+        columns: how many are shown at a time.
+        like: a tensor of the precision that is computed in.
+    """
+
+    twice = False
+
+    def __init__(
+        self,
+        labels: Tensor,
+        *,
+        smoothing: float,
+        temperature: float,
+        share: float,
+        total: LogSum | None,
+        vocabulary: int,
+        columns: int,
+        like: Tensor,
+    ) -> None:
+        self._even, self._sure = smoothing / vocabulary, 1 - smoothing
+        self._temperature, self._share = temperature, share
+        self._places = Places(labels.unsqueeze(1), columns=columns, vocabulary=vocabulary)
+        self._sum = LogSum() if total is None else total
+        self._shared = total is not None
+        self._goal = like.new_zeros(len(labels), 1)
+        self.value = self._total = torch.empty(0)
+
+    def look(self, where: slice, tile: Tensor) -> None:
+        """Take out the label's logit, sum all."""
+        logits = tile if self._temperature == 1 else tile * self._temperature
+        if not self._shared:
+            self._sum.add(logits)
+        rows, _, spots = self._places.at(where)
+        self._goal[rows, 0] += self._sure * logits[rows, spots]
+        if self._even:
+            self._goal += self._even * logits.sum(dim=1, keepdim=True)
+
+    def settle(self) -> None:
+        """The value is known."""
+        self._total = self._sum.total()
+        self.value = (self._total - self._goal)[:, 0]
+
+    def weigh(self, where: slice, tile: Tensor) -> None:
+        """Nothing: the slope needs no further sum."""
+
+    def slope(self, where: slice, tile: Tensor) -> Tensor:
+        """The student's probabilities, less the smoothed label."""
+        logits = tile if self._temperature == 1 else tile * self._temperature
+        slope = (logits - self._total).exp_()
+        if self._even:
+            slope -= self._even
+        rows, _, spots = self._places.at(where)
+        slope[rows, spots] -= self._sure
+        return slope if self._share == 1 else slope.mul_(self._share)
+
+
+def _softened_list(
+    labels: ListedLabels, temperature: float, vocabulary: int, like: Tensor
+) -> Tensor:
+    """The teacher's log probabilities of k + 1 outcomes at T, as `outcome_kl` has them."""
+    unlisted = vocabulary - (labels.ids >= 0).sum(dim=1)
+    listed, rest = labels.log_mass.to(like.dtype), labels.rest.to(like.dtype)
+    # Where all are listed, rounding may still have left the bucket a little mass.
+    bucket = torch.where(unlisted > 0, rest, -torch.inf) / temperature
+    bucket = bucket + (1 - 1 / temperature) * unlisted.clamp_min(1).to(like.dtype).log()
+    listed = listed.masked_fill(labels.ids < 0, -torch.inf) / temperature
+    return torch.cat([listed, bucket.unsqueeze(1)], dim=1).log_softmax(dim=1)
