@@ -60,13 +60,14 @@ def made(tokens: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def listed(goal: Tensor, theirs: Tensor) -> ListedLabels:
-    """The teacher's largest outcomes and the rest, a few tokens at a time."""
+    """The teacher's largest outcomes and the rest; more than `TOKENS` tokens repeat these."""
     parts = []
-    for some in goal.split(8):
+    for some in goal[:TOKENS].split(8):
         log_mass = (some @ theirs.T).log_softmax(1)
         kept, ids = log_mass.topk(K, dim=1)
         parts.append((ids, kept, log_mass.scatter_(1, ids, -torch.inf).logsumexp(1)))
-    ids, kept, rest = (torch.cat(part) for part in zip(*parts, strict=True))
+    again = len(goal) // min(len(goal), TOKENS)
+    ids, kept, rest = (torch.cat(part * again) for part in zip(*parts, strict=True))
     return ListedLabels(ids=ids, log_mass=kept, rest=rest)
 
 
@@ -178,6 +179,11 @@ def main() -> None:
     """Measure, print, record."""
     console = Console()
     progress = Progress("vocabulary_losses")
+    many = {
+        arm: progress.get(f"{arm}-many")
+        or progress.keep(f"{arm}-many", alone(arm, MANY, timed=False))
+        for arm in ("ours", "sparse")
+    }
     rows: dict[str, list[dict[str, float]]] = {arm: [] for arm in WORDS}
     for number in range(ROUNDS):
         for arm, found in rows.items():
@@ -185,11 +191,6 @@ def main() -> None:
             found.append(progress.get(part) or progress.keep(part, alone(arm, TOKENS)))
             console.print(part, found[-1])
     check(rows)
-    many = {
-        arm: progress.get(f"{arm}-many")
-        or progress.keep(f"{arm}-many", alone(arm, MANY, timed=False))
-        for arm in ("ours", "sparse")
-    }
     extra = {arm: statistics.median(r["extra"] for r in found) for arm, found in rows.items()}
     seconds = {arm: statistics.median(r["seconds"] for r in found) for arm, found in rows.items()}
     flat = {

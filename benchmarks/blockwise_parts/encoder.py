@@ -33,7 +33,8 @@ from understudy.tasks.embedding import Embedding
 from understudy.teachers.sentence_encoder import SentenceTokenizer
 
 BATCH, LENGTH = 64, 24
-SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+# Of twelve heads, as only whole ones go.
+SHARES = tuple(heads / 12 for heads in (10, 8, 7, 6, 5, 4, 3, 2, 1))
 KINDS = ("keep", "narrower", "low_rank", "skip")
 OFFERED: Mapping[str, tuple[float, ...]] = {
     "narrower": (0.75, 0.5, 0.25),
@@ -201,7 +202,7 @@ class Sentences:
             except ModelError as error:
                 print(f"pruned to {share}: {error}", file=sys.stderr)
                 continue
-            found[f"width-{share:g}"] = cut_width(self.network, plan, self.rows[:4]).module
+            found[f"width-{share:.3g}"] = cut_width(self.network, plan, self.rows[:4]).module
         return found
 
     def scaled(self) -> dict[str, nn.Module]:

@@ -15,7 +15,7 @@ import copy
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,27 +25,22 @@ import torch
 from torch import Tensor, nn
 
 from blockwise_parts.spoken import Listener, Part, found, splits
-from understudy.blockwise.candidates import library
-from understudy.blockwise.form import piece, replaced
+from understudy.blockwise.assembling import Rows, menu, offer, pairs, stitched, taught
 from understudy.blockwise.learning import Learning, rate_factor
-from understudy.blockwise.local import WEIGHTS
-from understudy.blockwise.making import make
-from understudy.blockwise.opening import Opening, shelve
 from understudy.blockwise.partition import partition
-from understudy.blockwise.recombine import Menu, choose
+from understudy.blockwise.recombine import choose
 from understudy.blockwise.recurrent import unrolled
-from understudy.blockwise.scores import damages, options_of
+from understudy.blockwise.scores import Modules, damages
 from understudy.blockwise.sources import record
 from understudy.blockwise.words import Candidate, Partition
-from understudy.blockwise.workers import Pair, distil_all
+from understudy.blockwise.workers import distil_all
 from understudy.losses import soft_target_kl
-from understudy.models.weights import load_into, read_weights
 
 SEEDS = (0, 1, 2)
 # By the prefix of the figures, shares of the teacher's parameters.
 BUDGETS = {"recurrent": 0.5, "recurrent_quarter": 0.25}
 BATCH, RATE, TEMPERATURE = 64, 2e-3, 2.0
-KINDS = ("keep", "narrower", "skip", "linear")
+KINDS = ("narrower", "skip", "linear")
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -116,42 +111,24 @@ def imitate(answers: Tensor, goal: Tensor) -> Tensor:
 
 def teach(
     teacher: nn.Module, parts: Partition, data: dict[str, Part], sizes: Sizes, folder: Path
-) -> tuple[dict[str, list[Candidate]], dict[str, dict[str, nn.Module]], float]:
+) -> tuple[dict[str, Sequence[Candidate]], Modules, float]:
     """All candidates, their taught modules by block and label, and the seconds of teaching."""
-    rows = torch.cat([data["train"].rows, data["validation"].rows])
+    everything = torch.cat([data["train"].rows, data["validation"].rows])
     count = len(data["train"].rows)
-    sources = record(teacher, parts, rows, folder / "recorded")
-    pairs: list[Pair] = []
-    planned: dict[str, list[Candidate]] = {}
-    for block in parts.blocks:
-        opening = Opening(
-            piece=shelve(piece(teacher, block), folder / f"{block.name}.safetensors"),
-            source=sources[block.name],
-            rows=np.arange(count),
-            validation=np.arange(count, len(rows)),
-            calibration=np.arange(256),
-        )
-        material = opening()
-        planned[block.name] = list(library(material.piece, material.call, kinds=KINDS).candidates)
-        how = Learning(epochs=sizes.local_epochs, batch_size=BATCH, learning_rate=RATE)
-        pairs += [
-            Pair(block=block.name, candidate=one, open=opening, folder=folder / "pairs",
-                 learning=how)
-            for one in planned[block.name]
-        ]  # fmt: skip
+    rows = Rows(
+        learn=np.arange(count),
+        validation=np.arange(count, len(everything)),
+        calibration=np.arange(256),
+    )
+    sources = record(teacher, parts, everything, folder / "recorded")
+    libraries = offer(teacher, parts, sources, rows.calibration, kinds=KINDS)
+    offered = {block: library.candidates for block, library in libraries.items()}
+    learning = Learning(epochs=sizes.local_epochs, batch_size=BATCH, learning_rate=RATE)
+    work = pairs(teacher, parts, offered, sources, rows, folder=folder / "pairs", learning=learning)
     began = time.process_time()
-    told = distil_all(pairs)
+    told = distil_all(work)
     seconds = time.process_time() - began
-    modules: dict[str, dict[str, nn.Module]] = {block.name: {} for block in parts.blocks}
-    for pair in pairs:
-        if "failed" in told[pair.name]:
-            continue
-        material = pair.open()
-        module = make(pair.candidate, material.piece, material.call, pair.learning.seed)
-        path = pair.folder / pair.name / WEIGHTS
-        load_into(module, read_weights(path), source=str(path))
-        modules[pair.block][pair.candidate.label] = module
-    return planned, modules, seconds
+    return offered, taught(teacher, parts, work, told), seconds
 
 
 def fresh(student: nn.Module, seed: int) -> nn.Module:
@@ -178,12 +155,12 @@ def measure(mode: str, out: Path) -> dict[str, Any]:
     rows, digits = data["train"].rows, data["train"].digits
     train(network, rows, digits, nn.functional.cross_entropy, epochs=sizes.teacher_epochs, seed=0)
     teacher = unrolled(network.eval())
-    parts = partition(teacher, rows[:32])
+    parts = partition(teacher, rows[:32], measure=False)
     with tempfile.TemporaryDirectory() as folder:
-        planned, modules, local = teach(teacher, parts, data, sizes, Path(folder))
+        offered, modules, local = teach(teacher, parts, data, sizes, Path(folder))
     held_out = data["validation"]
     scored = damages(teacher, parts, modules, held_out.rows, held_out.digits, output="logits")
-    menu = Menu(options=options_of(planned, scored), rest={"parameters": parts.rest.parameters})
+    known = menu(teacher, parts, offered, scored)
     own = accuracy(teacher, data["test"])
     lines = [
         "| spoken digits | parameters | test accuracy |", "|---|---:|---:|",
@@ -198,16 +175,15 @@ def measure(mode: str, out: Path) -> dict[str, Any]:
         "train_rows": len(rows),
     }
     for prefix, share in BUDGETS.items():
-        choice = choose(menu, {"parameters": int(share * parameters(teacher))})
-        chosen = {block: modules[block][label] for block, label in choice.labels.items()}
-        student = replaced(teacher, parts, chosen)
+        choice = choose(known, {"parameters": int(share * parameters(teacher))})
+        student = stitched(teacher, parts, modules, choice.labels)
         scores, told = trained(student, teacher, data, sizes, local)
         lines += [line(name, student, found_) for name, found_ in scores.items()]
-        stitched, tuned, _, scratch = scores.values()
+        put, tuned, _, scratch = scores.values()
         figures |= {
             f"{prefix}_accuracy_lost": own - float(np.mean(tuned)),
             f"{prefix}_size_ratio": parameters(student) / parameters(teacher),
-            f"{prefix}_stitched_lost": own - float(np.mean(stitched)),
+            f"{prefix}_stitched_lost": own - float(np.mean(put)),
             f"{prefix}_scratch_lost": own - float(np.mean(scratch)),
         }
         facts[prefix] = {"chosen": dict(choice.labels), "scores": scores, **told}

@@ -15,7 +15,7 @@ from understudy.errors import DataError, MissingExtraError
 
 
 def test_these_are_the_kinds():
-    kinds = ["arrays", "csv", "diabetes", "digits", "idx", "images", "parquet"]
+    kinds = ["arrays", "csv", "diabetes", "digits", "idx", "images", "parquet", "text"]
     assert sorted(CATALOGUE) == kinds
 
 

@@ -203,7 +203,8 @@ def test_an_operation_more_leaves_those_before_it_as_they_were():
 
 
 def test_the_catalogue_holds_views():
-    assert set(CATALOGUE) == {"crop", "flip", "erase", "colour", "mixup", "cutmix"}
+    images = {"crop", "flip", "erase", "colour", "mixup", "cutmix"}
+    assert set(CATALOGUE) == images | {"token_dropout", "token_crop"}
     for kind, make in CATALOGUE.items():
         assert isinstance(make(), Mixing if kind in MIXING else View)
         assert not isinstance(make(), View if kind in MIXING else Mixing)

@@ -135,7 +135,7 @@ def _gallery(
                 if isinstance(task, Classification)
                 else None,
                 "image": png_data_uri(_pixels(raw, rows.inputs)) if rows.form == "image" else None,
-                "values": None if rows.form == "image" else _values(work, positions[at]),
+                "values": None if rows.form == "image" else _values(work, int(positions[at])),
                 "why": why,
                 **{n: shares[n][at].round(4).tolist() for n in ("teacher", "student")},
                 "control": shares["control"][at].round(4).tolist() if "control" in shares else None,

@@ -1,0 +1,1 @@
+"""Our objective inside loops that are not ours."""
