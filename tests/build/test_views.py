@@ -7,6 +7,7 @@ import torch
 
 from understudy import build
 from understudy.build.schema import schema
+from understudy.data.tokens import TokenFacts
 from understudy.data.views import Crop, Erase, Mixup, Own
 from understudy.errors import ModelError, RecipeError
 from understudy.recipe import Entry, Source
@@ -161,7 +162,20 @@ def test_mistakes_are_told_with_their_place(folder, views, expected):
 def test_the_schema_knows_every_kind():
     branches = schema()["$defs"]["DataSection"]["properties"]["views"]["items"]["oneOf"]
     kinds = [branch["properties"]["kind"]["const"] for branch in branches]
-    assert kinds == ["crop", "flip", "erase", "colour", "mixup", "cutmix", "custom"]
+    texts = ["token_dropout", "token_crop"]
+    assert kinds == ["crop", "flip", "erase", "colour", "mixup", "cutmix", *texts, "custom"]
     assert "target" in branches[-1]["required"]
     erase = branches[kinds.index("erase")]
     assert erase["properties"]["aspect"] == {"type": "number", "default": 0.3}
+
+
+def test_views_of_texts_are_told_the_tokenizer_and_refused_without_one():
+    tokens = TokenFacts(
+        vocabulary=50, pad=0, mask=3, special=(0, 1, 2, 3), length=8, fingerprint="x"
+    )
+    entries = [Entry.model_validate({"kind": "token_dropout", "share": 0.5, "by": "delete"})]
+    chain = build.views(entries, seed=0, tokens=tokens)
+    assert chain.operations[0].pad == 0
+    assert chain.operations[0].special == (0, 1, 2, 3)
+    with pytest.raises(ModelError, match="`token_dropout` is for texts, but these rows are none"):
+        build.views(entries, seed=0)

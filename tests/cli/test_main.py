@@ -137,7 +137,8 @@ def test_schema_prints_the_kinds_there_are(capsys):
         branch["properties"]["kind"]["const"]
         for branch in printed["$defs"]["StudentSection"]["properties"]["model"]["oneOf"]
     ]
-    assert kinds == ["mlp", "convnet", "resnet", "vit", "custom"]
+    texts = ["text_static", "text_cnn", "text_bilstm", "text_transformer", "hf_encoder"]
+    assert kinds == ["mlp", "convnet", "resnet", "vit", *texts, "custom"]
 
 
 def test_json_is_one_object_on_the_last_line(finished, small, capsys):

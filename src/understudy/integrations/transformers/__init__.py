@@ -6,6 +6,7 @@ not imported here; whoever has a `Trainer` has it.
 """
 
 from understudy.integrations.transformers.collating import TokenCollator
+from understudy.integrations.transformers.labelling import label_tokens
 from understudy.integrations.transformers.objective import TokenObjective
 from understudy.integrations.transformers.rows import StoredRows
 from understudy.integrations.transformers.tokenizers import shared_tokens
@@ -21,5 +22,6 @@ __all__ = [
     "TokenCollator",
     "TokenObjective",
     "distilled",
+    "label_tokens",
     "shared_tokens",
 ]

@@ -1,5 +1,6 @@
 """Exported labels beside the rows that they were made of, as a data set that a `Trainer` takes."""
 
+from ast import literal_eval
 from bisect import bisect_right
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from understudy.errors import DataError
+from understudy.errors import DataError, StoreError
+from understudy.integrations.transformers.tokenizers import Tokenizer, vocabulary_mark
 
 Row = Mapping[str, Any]
 
@@ -25,16 +27,25 @@ class StoredRows(Dataset[dict[str, Any]]):
     `.parquet` file is read into memory.
     """
 
-    def __init__(self, path: str | Path, rows: Mapping[int, Row], *, view: int = 0) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        rows: Mapping[int, Row],
+        *,
+        view: int = 0,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
         """Join a file with the rows that were labelled.
 
         Args:
             path: the file.
             rows: by id what else a row holds: `input_ids`, and `labels` or `completion_mask`.
             view: which view of each row.
+            tokenizer: the rows'; compared with the mark that `label_tokens` stored, if it did.
 
         Raises:
             DataError: no such file, an id that `rows` lacks, or a view that is not in the file.
+            StoreError: the labels were made with another tokenizer.
         """
         file = Path(path)
         if not file.is_file():
@@ -43,6 +54,8 @@ class StoredRows(Dataset[dict[str, Any]]):
                 "export`"
             )
         self._rows, self._batches = rows, _batches(file)
+        if tokenizer is not None:
+            _check_tokenizer(file, self._batches[0].schema.metadata, tokenizer)
         self._names = [n for n in self._batches[0].schema.names if n not in ("id", "view")]
         starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._starts = [int(start) for start in starts[:-1]]
@@ -71,6 +84,17 @@ def _batches(path: Path) -> list[Any]:
     else:
         table = pq.read_table(path)
     return list(table.to_batches())
+
+
+def _check_tokenizer(path: Path, metadata: Mapping[bytes, bytes], tokenizer: Tokenizer) -> None:
+    told = literal_eval(metadata.get(b"understudy.fingerprints", b"{}").decode())
+    found, wanted = told.get("vocabulary"), vocabulary_mark(tokenizer)
+    if found is not None and found != wanted:
+        raise StoreError(
+            f"{path} was labelled with another tokenizer: the mark of its vocabulary is "
+            f"{found[:12]}, that of the given one is {wanted[:12]}; label with the tokenizer that "
+            "the student reads with"
+        )
 
 
 def _check(path: Path, ids: Any, rows: Mapping[int, Row], view: int, views: list[int]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from understudy.errors import ModelError
+from understudy.folders import fingerprint
 
 
 @runtime_checkable
@@ -38,6 +39,11 @@ def shared_tokens(student: Tokenizer, teacher: Tokenizer) -> int:
                 "teacher of the student's family, or train on texts that the teacher writes"
             )
     return shared
+
+
+def vocabulary_mark(tokenizer: Tokenizer) -> str:
+    """A fingerprint of what its numbers mean."""
+    return fingerprint(sorted(tokenizer.get_vocab().items()))
 
 
 def _by_number(tokenizer: Tokenizer) -> dict[int, str]:
