@@ -20,7 +20,6 @@ from understudy.blockwise.assembling import Rows, offer, pairs
 from understudy.blockwise.learning import Learning
 from understudy.blockwise.partition import partition
 from understudy.blockwise.sources import record
-from understudy.blockwise.words import Call
 from understudy.blockwise.workers import distil_all
 from understudy.models import VisionTransformer
 
@@ -33,11 +32,6 @@ ARMS = {
 SHARES = {"reduced": (0.5,), "full": (0.5, 0.25)}
 DEPTH, DIM, HELD_OUT, TURNS = 8, 128, 64, 3
 ROWS, EPOCHS = 512, 5
-
-
-def no_clock(_module: torch.nn.Module, _call: Call, **_settings: int) -> float:
-    """Latency is no matter here."""
-    return 0.0
 
 
 def measure(mode: str, out: Path, *, rows: int = ROWS, turns: int = TURNS) -> dict[str, Any]:
@@ -61,7 +55,7 @@ def measure(mode: str, out: Path, *, rows: int = ROWS, turns: int = TURNS) -> di
         sources = record(network, parts, data, folder / "recorded")
         libraries = offer(
             network, parts, sources, split.calibration, kinds=("narrower",),
-            shares={"narrower": SHARES[mode]}, measure=no_clock,
+            shares={"narrower": SHARES[mode]}, measure=None,
         )  # fmt: skip
         offered = {block: library.candidates for block, library in libraries.items()}
         count = 0

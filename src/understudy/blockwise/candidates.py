@@ -18,6 +18,8 @@ from understudy.errors import ExportError, ModelError, UnderstudyError, did_you_
 from understudy.folders import fingerprint
 from understudy.students.blocks.chain import resting
 
+# A candidate that is cheaper in milliseconds alone must be so by this much.
+_FASTER = 0.9
 # `measure(module, call, threads=, batch=)` to milliseconds per call.
 Measure = Callable[..., float | int]
 
@@ -63,7 +65,7 @@ def library(
     custom: Mapping[str, Mapping[str, Any]] | None = None,
     threads: int = 1,
     batch: int = 1,
-    measure: Measure = measured,
+    measure: Measure | None = measured,
     seed: int = 0,
 ) -> Library:
     """What could stand in the place of a block, and what it would cost there.
@@ -89,7 +91,7 @@ def library(
             `factory(piece=, call=, **arguments)` and returns a module that is called as the block.
         threads: of the latency.
         batch: of the latency, in rows per call.
-        measure: what measures it.
+        measure: what measures it; None: latency is not known, and a budget cannot name it.
         seed: of fresh weights in the trial.
 
     Raises:
@@ -177,7 +179,8 @@ def _needless(made: Candidate, found: Mapping[str, Candidate]) -> str:
         return ""
     if made.label in found:
         return "another candidate has this name"
-    slower = made.ms is None or keep.ms is None or made.ms >= keep.ms
+    # Less of a difference is the clock's.
+    slower = made.ms is None or keep.ms is None or made.ms >= _FASTER * keep.ms
     dear = made.parameters >= keep.parameters and made.flops >= keep.flops and slower
     if dear and made.bytes >= keep.bytes and made.kind != "custom":
         return "it is cheaper than the block in nothing"
@@ -196,7 +199,7 @@ class _Trial:
     piece: Piece
     call: Call
     neighbour: tuple[str, nn.Module] | None
-    measure: Measure
+    measure: Measure | None
     threads: int
     batch: int
     seed: int
@@ -215,7 +218,8 @@ class _Trial:
         self._run(module)
         ms, note = None, ""
         try:
-            ms = self.measure(module, self.call, threads=self.threads, batch=self.batch)
+            if self.measure is not None:
+                ms = self.measure(module, self.call, threads=self.threads, batch=self.batch)
         except ExportError as error:
             note = f"its latency is not known ({error})"
         own: list[Tensor] = list(module.state_dict().values())
