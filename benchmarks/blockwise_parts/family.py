@@ -29,6 +29,7 @@ from blockwise_parts.fashion import (
     data_of,
     found,
     milliseconds,
+    spread,
     taught_teacher,
 )
 from understudy.blockwise import assembling
@@ -249,11 +250,11 @@ def _result(
     facts: dict[str, Any],
 ) -> dict[str, Any]:
     count = {key: parameters(net) for key, net in networks.items()}
-    parts = [
-        {"ms": times[f"specialist_{n}"], "flops": one.choice.costs["flops"]}
-        for n, one in enumerate(made.experts)
-    ]
-    router = {"ms": times["small"], "flops": made.members[0].choice.costs["flops"]}
+    keys = ["small", *(f"specialist_{n}" for n in range(len(made.experts)))]
+    router, *parts = (
+        {"ms": times[key], "parameters": count[key], "flops": one.choice.costs["flops"]}
+        for key, one in zip(keys, (made.members[0], *made.experts), strict=True)
+    )
     costs = routed_costs(router, parts, shares)
     flops = {one.name: one.choice.costs["flops"] for one in (*made.members, made.single)}
     table = [("teacher", "teacher", count["teacher"], None, times["teacher"])]
@@ -293,9 +294,3 @@ def _result(
         "lines": lines,
         "facts": facts | {"costs": costs.to_data(), "parameters": count},
     }
-
-
-def spread(scores: Sequence[float]) -> str:
-    """The mean, and where there are several the least and the most."""
-    mean = f"{float(np.mean(scores)):.1f}"
-    return mean if len(scores) == 1 else f"{mean} ({min(scores):.1f} to {max(scores):.1f})"

@@ -2,9 +2,11 @@
 
 import copy
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -112,3 +114,9 @@ def milliseconds(network: nn.Module, rows: Tensor, path: Path) -> float:
     made = export_onnx(copy.deepcopy(network).eval(), rows[:2], path, metadata={})
     deployed = Deployed.open(made)
     return deployed.latency(rows[:64].numpy(), batch=1, threads=1, seconds=0.4).median_ms
+
+
+def spread(scores: Sequence[float]) -> str:
+    """The mean, and where there are several the least and the most."""
+    mean = f"{float(np.mean(scores)):.1f}"
+    return mean if len(scores) == 1 else f"{mean} ({min(scores):.1f} to {max(scores):.1f})"

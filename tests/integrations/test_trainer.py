@@ -44,7 +44,7 @@ def by_hand(student, goal_of, given, *, at=2.0, soft=0.7, hard=0.4):
         chosen = own.log_softmax(1).gather(1, tokens[0, 1:][learned][:, None])
         total, count = total - hard * chosen.sum(), count + int(learned.sum())
     (total / count).backward()
-    return {name: p.grad for name, p in student.named_parameters()}, float(total / count)
+    return {name: p.grad for name, p in student.named_parameters()}, float((total / count).detach())
 
 
 def says(teacher):
