@@ -32,7 +32,7 @@ from understudy.blockwise.words import Call
 
 # Of the test rows, for networks that are not compared with each other by name.
 SOME = 0.5
-SLACK, TIMED, POINTS = 1.03, 8, 20
+SLACK, ENOUGH, TIMED, POINTS = 1.03, 0.95, 8, 20
 WAYS = ("blockwise", "scaled", "pruned")
 
 
@@ -110,16 +110,20 @@ class Race:
             return dict(found)
         entry, folder = self.entry(way, budget, seed), self.out / "fits" / part
         if way == "blockwise":
-            epochs = self.ground.epochs
+            epochs, goal = self.ground.epochs, 0.0
             before = self.ground.validate(entry.network)
         else:
             one = self.ground.epoch_seconds(copy.deepcopy(entry.network), self.out / "probe")
-            epochs, before = max(1, math.ceil(self.allowed(budget, seed) / one)), None
-        # A training that was stopped would go on, and its first seconds would not be counted.
-        shutil.rmtree(folder, ignore_errors=True)
-        began = time.process_time()
-        self.ground.train(entry.network, epochs=epochs, rate=rate, seed=seed, folder=folder)
-        seconds = time.process_time() - began
+            shutil.rmtree(self.out / "probe")
+            goal, before = self.allowed(budget, seed), None
+            epochs = max(1, math.ceil(goal / one))
+        while True:
+            seconds = self._fitted(entry, epochs=epochs, rate=rate, seed=seed, folder=folder)
+            if seconds >= ENOUGH * goal:
+                break
+            # The forecast was too high: once more from the start, with as many as fill the time.
+            epochs = max(epochs + 1, math.ceil(epochs * goal / seconds))
+            entry = self.entry(way, budget, seed)
         told = {
             "student": entry.name, "ms": entry.ms, "epochs": epochs, "rate": rate, "seed": seed,
             "seconds": seconds, "before": before,
@@ -127,9 +131,18 @@ class Race:
             "validation": self.ground.validate(entry.network),
             "test": self.ground.test(entry.network),
         }  # fmt: skip
-        shutil.rmtree(folder, ignore_errors=True)
         print(f"{self.ground.name} {part}: {json.dumps(told)}", file=sys.stderr, flush=True)
         return dict(self.kept.keep(part, told))
+
+    def _fitted(self, entry: Entry, *, epochs: int, rate: float, seed: int, folder: Path) -> float:
+        """Train a student, and say how many seconds of the processor it took."""
+        # A training that was stopped would go on, and its first seconds would not be counted.
+        shutil.rmtree(folder, ignore_errors=True)
+        began = time.process_time()
+        self.ground.train(entry.network, epochs=epochs, rate=rate, seed=seed, folder=folder)
+        seconds = time.process_time() - began
+        shutil.rmtree(folder, ignore_errors=True)
+        return seconds
 
     def allowed(self, budget: float, seed: int) -> float:
         """Seconds that a baseline may train: all of the local pass, and the global distillation."""

@@ -95,6 +95,11 @@ def test_numbers_as_labels_are_classes_and_real_ones_are_targets(tmp_path):
     assert rows.targets == ("mood",)
 
 
+def test_a_column_of_labels_that_is_not_there_is_told_with_what_there_is(tmp_path):
+    with pytest.raises(DataError, match="column `moods` is not there: did you mean `mood`"):
+        read(csv_of(tmp_path), target="moods")
+
+
 def test_the_numbers_of_classes_can_be_given_names(tmp_path):
     path = csv_of(tmp_path, [("a x", "0"), ("b x", "1"), ("c x", "")])
     rows = read(path, classes=["bad", "good"])

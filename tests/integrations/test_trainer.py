@@ -121,24 +121,28 @@ def test_plain_cross_entropy_is_the_trainers_own(tmp_path, models):
     assert "divergence" not in told
 
 
+@pytest.fixture(scope="module")
+def stored(models, tmp_path_factory):
+    """The teacher's labels as a file, by codec."""
+    folder = tmp_path_factory.mktemp("stored")
+
+    def write(codec, **parameters):
+        name = "-".join([codec, *map(str, parameters.values())])
+        path = folder / f"{name}.parquet"
+        texts = {row["id"]: row["input_ids"] for row in rows()}
+        store = label_tokens(models[1], texts, folder / name, codec=codec,
+                             parameters=parameters, batch_size=3)  # fmt: skip
+        export_columns(store, path)
+        return StoredRows(path, {row["id"]: row for row in rows()})
+
+    return write
+
+
 class TestStoredLabels:
-    @pytest.fixture(scope="class")
-    def stored(self, models, tmp_path_factory):
-        """The teacher's labels as a file, by codec."""
-        folder = tmp_path_factory.mktemp("stored")
-
-        def write(codec, **parameters):
-            path = folder / f"{codec}.parquet"
-            texts = {row["id"]: row["input_ids"] for row in rows()}
-            store = label_tokens(models[1], texts, folder / codec, codec=codec,
-                                 parameters=parameters, batch_size=3)  # fmt: skip
-            export_columns(store, path)
-            return StoredRows(path, {row["id"]: row for row in rows()})
-
-        return write
-
     @pytest.mark.parametrize(("batch", "parts"), CUTS)
-    def test_dense_ones_are_the_live_teacher(self, tmp_path, models, stored, expected, batch, parts):
+    def test_dense_ones_are_the_live_teacher(
+        self, tmp_path, models, stored, expected, batch, parts
+    ):
         found, _ = gradients(
             tmp_path, models[0], OBJECTIVE, stored("dense"), batch=batch, parts=parts
         )
@@ -173,8 +177,10 @@ class TestStoredLabels:
     ):
         given = stored("top_k", k=VOCABULARY - 1)
         objective = TokenObjective(divergence=kind)
-        taught = trainer(tmp_path, copy.deepcopy(models[0]), objective, given, eval_dataset=given,
-                         steps=8, compute_metrics=lambda told: {"width": told[0].shape[-1]})  # fmt: skip
+        taught = trainer(
+            tmp_path, copy.deepcopy(models[0]), objective, given, steps=8, eval_dataset=given,
+            compute_metrics=lambda told: {"width": told[0].shape[-1]},
+        )  # fmt: skip
         before = taught.evaluate()
         assert before["eval_width"] == VOCABULARY
         taught.train()
@@ -212,9 +218,7 @@ class TestWhatDoesNotCount:
         student, teacher = models
         given = rows()
         nothing = [{**row, "completion_mask": [0] * len(row["input_ids"])} for row in given[:4]]
-        expected, _ = gradients(
-            tmp_path, student, OBJECTIVE, given[4:], teacher=teacher, batch=4
-        )
+        expected, _ = gradients(tmp_path, student, OBJECTIVE, given[4:], teacher=teacher, batch=4)
         for one in (student, Bare(student)):
             found, _ = gradients(
                 tmp_path, one, OBJECTIVE, nothing + given[4:], teacher=teacher, batch=4, parts=2
@@ -267,7 +271,9 @@ class TestVocabularies:
 
     def test_another_tokenizer_is_refused_by_the_token_that_differs(self, tmp_path, models):
         own = Words({"a": 0, "b": 1, "c": 2})
-        with pytest.raises(ModelError, match="token 1 is 'b' to the student and 'z' to the teacher"):
+        with pytest.raises(
+            ModelError, match="token 1 is 'b' to the student and 'z' to the teacher"
+        ):
             trainer(tmp_path, models[0], OBJECTIVE, rows(), teacher=models[1],
                     processing_class=own, teacher_tokenizer=Words({"a": 0, "z": 1}))  # fmt: skip
 
@@ -307,7 +313,7 @@ class TestRefusals:
             trainer(tmp_path, student, OBJECTIVE, given).train()
 
     def test_no_teacher_and_two_teachers(self, tmp_path, models):
-        with pytest.raises(TrainingError, match="a teacher must speak, as soft_weight=0.7"):
+        with pytest.raises(TrainingError, match="a teacher must speak, as soft_weight"):
             trainer(tmp_path, models[0], OBJECTIVE, rows()).train()
         given = [{**row, "logits": says(models[1])(row).float()} for row in rows()]
         with pytest.raises(TrainingError, match=r"one teacher, but .* teacher_logits"):

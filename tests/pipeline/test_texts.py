@@ -249,6 +249,12 @@ def test_texts_that_are_cut_are_counted_and_positions_are_as_many_as_asked_for(s
     assert any("are longer than 8 tokens and lose their end" in note for note in notes)
 
 
+def test_texts_without_any_label_are_refused(start, tmp_path):
+    write(tmp_path, [(text, "") for text, _ in reviews(40)])
+    with pytest.raises(DataError, match="label"):
+        start({"data.source.classes": ["neg", "pos"]})
+
+
 def test_mistakes_of_a_tokenizer_are_told_with_the_recipes_others(tmp_path):
     write(tmp_path, reviews(20))
     (tmp_path / "t.yaml").write_text(recipe_of({"data.tokenizer": "none/tokenizer.json"}))
@@ -258,6 +264,11 @@ def test_mistakes_of_a_tokenizer_are_told_with_the_recipes_others(tmp_path):
     (tmp_path / "t.yaml").write_text(recipe_of({"data.tokenizer": both}))
     with pytest.raises(RecipeError, match="`size` is for a tokenizer that is trained here"):
         build.checked(tmp_path / "t.yaml")
+    for folder in ("./none", "package:no_such_package_here/model"):
+        model = {"kind": "hf_encoder", "folder": folder}
+        (tmp_path / "t.yaml").write_text(recipe_of({"teacher.model": model}))
+        with pytest.raises(RecipeError, match=r"teacher\.model\.folder: this folder must exist"):
+            build.checked(tmp_path / "t.yaml")
     (tmp_path / "t.yaml").write_text(recipe_of({"teacher.model.vocabulary": "many"}))
     with pytest.raises(RecipeError, match="vocabulary"):
         build.checked(tmp_path / "t.yaml")

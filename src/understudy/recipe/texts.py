@@ -1,10 +1,10 @@
 """How a recipe says what becomes of texts."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from understudy.recipe.parts import Count, Part
+from understudy.recipe.parts import Part
 
 
 class TokenizerSection(Part):
@@ -18,7 +18,7 @@ class TokenizerSection(Part):
     train: Literal["wordpiece", "bpe"] = "wordpiece"
     size: int = Field(default=8000, ge=32)
     lower: bool = True
-    max_length: Count | None = None
+    max_length: Annotated[int, Field(ge=4)] | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -222,7 +222,8 @@ def _listed(kind: Divergence, own: Tensor, goal: ListedLabels, *, at: float) -> 
 
 
 def _check_finite(values: Tensor, rows: Tensor) -> None:
-    wrong = ~values.detach().isfinite()
+    values = values.detach()
+    wrong = ~values.isfinite()
     if wrong.any():
         at = int(wrong.nonzero()[0])
         raise TrainingError(

@@ -83,22 +83,30 @@ class Projection:
 
 
 class LogSum:
-    """The logsumexp of rows whose columns come in slices."""
+    """The logsumexp of rows whose columns come in slices.
+
+    It is kept in place: small tensors that outlive the large ones beside them would keep the memory
+    between them from being used again.
+    """
 
     def __init__(self) -> None:
-        self._parts: list[tuple[Tensor, Tensor]] = []
+        self._peak = self._sum = torch.empty(0)
 
     def add(self, tile: Tensor) -> None:
         """Take in some columns, `[tokens, columns]`."""
         peak = tile.amax(dim=1, keepdim=True)
+        if not len(self._peak):
+            self._peak = torch.full_like(peak, -torch.inf)
+            self._sum = torch.zeros_like(peak)
+        torch.maximum(peak, self._peak, out=peak)
         finite = peak.masked_fill(peak == -torch.inf, 0.0)
-        self._parts.append((finite, (tile - finite).exp_().sum(dim=1, keepdim=True)))
+        self._sum.mul_((self._peak - finite).exp_())
+        self._sum += (tile - finite).exp_().sum(dim=1, keepdim=True)
+        self._peak.copy_(peak)
 
     def total(self) -> Tensor:
         """Of all that was taken in, `[tokens, 1]`; -inf where there was nothing but -inf."""
-        peaks = torch.cat([peak for peak, _ in self._parts], dim=1)
-        sums = torch.cat([part for _, part in self._parts], dim=1)
-        return (peaks + sums.log()).logsumexp(dim=1, keepdim=True)
+        return self._peak + self._sum.log()
 
 
 class Places:
