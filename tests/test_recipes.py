@@ -10,7 +10,7 @@ from understudy.errors import RecipeError
 from understudy.pipeline import run
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("**/*.yaml"))
-NEED_DATA = {"chain", "cifar100", "fashion_mnist", "text_classifier", "transfer"}
+NEED_DATA = {"blockwise", "chain", "cifar100", "fashion_mnist", "text_classifier", "transfer"}
 # Of the recipes that show a method, one of each build; all of them train in test_method_recipes.
 WHOLE = {"factor_transfer", "simkd"}
 REDUCED = (

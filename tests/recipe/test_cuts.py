@@ -127,7 +127,7 @@ def test_a_fresh_network_can_only_come_first():
 def test_a_student_is_a_model_or_is_cut(more):
     text = f"{TEACHER}student:\n  dropout: 0.1\n{more}"
     if not more:
-        with pytest.raises(RecipeError, match="`model` and `from_teacher`"):
+        with pytest.raises(RecipeError, match="`model`, `from_teacher` and `blockwise`"):
             loads(text)
         return
     with pytest.raises(RecipeError, match="got model and from_teacher"):

@@ -14,11 +14,13 @@ from understudy.blockwise.candidates import KINDS, SHARES, remembered
 from understudy.blockwise.cost import measured
 from understudy.blockwise.dividing import FOLDER, Divided
 from understudy.blockwise.ground import Ground
-from understudy.blockwise.sources import Recomputed, Source, record
+from understudy.blockwise.sources import Recomputed, Source, ceiling, record
 from understudy.blockwise.words import Candidate, Partition
 from understudy.folders import fingerprint, read_json, write_json
 
 _CANDIDATES = "candidates.json"
+# Rows per pass where inputs are recorded.
+_BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,13 +92,18 @@ def _sources(
         return {b.name: Recomputed(divided.network, part, b.name, fed) for b in part.blocks}
     found: dict[str, Source] = {}
     if work.crew.leads:
-        work.progress.say(f"{name}: what {len(part.blocks)} blocks are given by {len(fed)} rows")
+        most = ceiling(part, batch_size=_BATCH, at_once=local.at_once) / 1e6
+        work.progress.say(
+            f"{name}: what {len(part.blocks)} blocks are given by {len(fed)} rows, at most "
+            f"{most:,.0f} MB of it in memory"
+        )
         found.update(
             record(
                 divided.network,
                 part,
                 fed,
                 work.folder / name,
+                batch_size=_BATCH,
                 at_once=local.at_once,
                 precision=local.precision,
             )
