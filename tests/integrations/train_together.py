@@ -1,6 +1,6 @@
-"""Run by torchrun, see test_distributed.py: two processes train one student with a `Trainer`.
+"""Run by torchrun, see test_distributed.py: two processes train a student with a `Trainer`, twice.
 
-Arguments: a folder for the results, and whether the student's head is hidden.
+Its argument is a folder for the results. First the student's head is seen, then it is hidden.
 """
 
 import json
@@ -13,8 +13,7 @@ from integrations.models import Bare, llama, rows, trainer
 from understudy.integrations.transformers import TokenObjective
 
 
-def main(folder: Path, hidden: bool, rank: int) -> None:
-    torch.set_num_threads(1)
+def trained(folder: Path, hidden: bool) -> dict[str, object]:
     student = llama(8)
     taught = trainer(
         folder,
@@ -28,13 +27,20 @@ def main(folder: Path, hidden: bool, rank: int) -> None:
         ddp_backend="gloo",
     )
     taught.train()
-    weights = {name: value.tolist() for name, value in student.state_dict().items()}
-    found = {"weights": weights, "world": taught.args.world_size}
-    losses = [line["loss"] for line in taught.state.log_history if "loss" in line]
-    (folder / f"rank-{rank}.json").write_text(json.dumps(found | {"losses": losses}))
+    return {
+        "weights": {name: value.tolist() for name, value in student.state_dict().items()},
+        "losses": [line["loss"] for line in taught.state.log_history if "loss" in line],
+        "world": taught.args.world_size,
+    }
+
+
+def main(folder: Path, rank: int) -> None:
+    torch.set_num_threads(1)
+    found = {form: trained(folder, form == "hidden") for form in ("head", "hidden")}
+    (folder / f"rank-{rank}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
     import os
 
-    main(Path(sys.argv[1]), sys.argv[2] == "hidden", int(os.environ["RANK"]))
+    main(Path(sys.argv[1]), int(os.environ["RANK"]))

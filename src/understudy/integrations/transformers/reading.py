@@ -63,7 +63,7 @@ def head_of(model: Any) -> LinearHead | None:
     layer = getter() if callable(getter) else None
     config = getattr(model, "config", None)
     # A layer that was rounded, sharded or given an adapter computes more than its weight says.
-    if type(layer) is not nn.Linear or config is None:
+    if type(layer) is not nn.Linear or type(layer.weight) is not nn.Parameter or config is None:
         return None
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         return None

@@ -116,7 +116,7 @@ class _Lesson:
     def __init__(self, objective: TokenObjective, teacher: Any) -> None:
         self._objective, self._teacher = objective, teacher
         self._student_reader, self._teacher_reader = Reader(), Reader()
-        self._sums = [0.0, 0.0, 0.0]
+        self._sums: Tensor | None = None
 
     def begin(
         self, student: nn.Module, tokenizer: Any, teacher_tokenizer: Tokenizer | None
@@ -156,13 +156,15 @@ class _Lesson:
 
     def note(self, told: VocabularyLoss) -> None:
         """Remember both sides for the next line of the log."""
-        parts = (told.soft.sum(), told.hard.sum(), told.counted.sum())
-        self._sums = [a + float(b) for a, b in zip(self._sums, parts, strict=True)]
+        # Numbers stay on their device: reading them would make it wait.
+        sides = (told.soft, told.hard, told.counted)
+        parts = torch.stack([side.sum().float() for side in sides])
+        self._sums = parts if self._sums is None else self._sums + parts
 
     def seen(self) -> dict[str, float]:
         """Means per token since the last time; nothing where no token was seen."""
-        soft, hard, count = self._sums
-        self._sums = [0.0, 0.0, 0.0]
+        soft, hard, count = (0.0, 0.0, 0.0) if self._sums is None else self._sums.tolist()
+        self._sums = None
         if not count:
             return {}
         found = {"divergence": soft / count, "cross_entropy": hard / count}
