@@ -100,13 +100,14 @@ def local_pass(ground: Ground, kept: Progress, out: Path) -> Local:
     sources = record(network, parts, ground.rows, out / "recorded")
     spent = time.process_time() - began
     if plan is None:
+        parts = timed(network, parts, ground.example)
         libraries = assembling.offer(
             network, parts, sources, ground.split.calibration, kinds=ground.kinds,
             shares=ground.shares, measure=remembered(),
         )  # fmt: skip
         offered = {block: worthwhile(one.candidates) for block, one in libraries.items()}
         plan = kept.keep("plan", {
-            "partition": timed(network, parts, ground.example).to_data(),
+            "partition": parts.to_data(),
             "offered": {b: [one.to_data() for one in several] for b, several in offered.items()},
             "seconds": spent,
         })  # fmt: skip

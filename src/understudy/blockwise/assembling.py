@@ -11,28 +11,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from understudy.blockwise.candidates import Library, library
-from understudy.blockwise.form import Piece, piece, replaced
+from understudy.blockwise.cost import measured
+from understudy.blockwise.form import piece
 from understudy.blockwise.learning import Learning
 from understudy.blockwise.local import WEIGHTS
 from understudy.blockwise.making import make
 from understudy.blockwise.opening import Opening, Shelved, shelve
 from understudy.blockwise.recombine import Correction, Menu
-from understudy.blockwise.replacements import Shared
 from understudy.blockwise.scores import options_of
 from understudy.blockwise.sources import Source
-from understudy.blockwise.words import Call, Candidate, Damage, Number, Partition
+from understudy.blockwise.stitching import KEEP, neighbour_of, stitched, working_bytes
+from understudy.blockwise.words import Candidate, Damage, Number, Partition
 from understudy.blockwise.workers import Pair, Summary
 from understudy.contracts import Progress, Silent
-from understudy.errors import ModelError, did_you_mean
 from understudy.models.weights import load_into, read_weights
-from understudy.students.blocks.chain import resting
 
-KEEP = "keep"
+__all__ = [
+    "KEEP",
+    "Rows",
+    "kept_damages",
+    "load_pair",
+    "menu",
+    "neighbour_of",
+    "offer",
+    "pairs",
+    "stitched",
+    "taught",
+    "working_bytes",
+]
+
 Spot = tuple[str, str]
 Index = NDArray[np.int64]
 
@@ -66,7 +77,7 @@ def offer(
 
     Args:
         network: it is left as found.
-        partition: of this network.
+        partition: of this network; where `cost.timed` has timed it, candidates are timed alike.
         sources: by block its calls.
         calibration: the rows that candidates are planned with; `pairs` must be given the same.
         only: blocks that get candidates; all where it is None.
@@ -81,6 +92,10 @@ def offer(
         settings["kinds"] = (KEEP, *(kind for kind in settings["kinds"] if kind != KEEP))
     found: dict[str, Library] = {}
     blocks = [block for block in partition.blocks if only is None or block.name in only]
+    measure = settings.pop("measure", measured)
+    if measure is not None:
+        alone = measure
+        measure = lambda *given, **told: partition.inside(alone(*given, **told))  # noqa: E731
     with shown.track("candidates", len(blocks), "blocks") as tracker:
         for number, block in enumerate(blocks):
             near = neighbour_of(partition, block.name)
@@ -88,21 +103,11 @@ def offer(
                 piece(network, block).eval(),
                 sources[block.name](calibration),
                 neighbour=None if near is None else (near, piece(network, partition[near]).eval()),
+                measure=measure,
                 **settings,
             )
             tracker(number + 1, block.name)
     return found
-
-
-def neighbour_of(partition: Partition, name: str) -> str | None:
-    """The block before, where both take and give the same shapes: its weights may be shared."""
-    names = [block.name for block in partition.blocks]
-    place = names.index(partition[name].name)
-    if place == 0:
-        return None
-    before, block = partition.blocks[place - 1], partition.blocks[place]
-    same = (before.takes, before.gives) == (block.takes, block.gives)
-    return before.name if same and before.extras == block.extras else None
 
 
 def pairs(
@@ -274,78 +279,3 @@ def _rest_bytes(network: nn.Module, partition: Partition) -> int:
             inside |= {id(tensor) for tensor in (*part.parameters(), *part.buffers())}
     outside = {id(t): t for t in (*network.parameters(), *network.buffers())}
     return sum(t.numel() * t.element_size() for key, t in outside.items() if key not in inside)
-
-
-def stitched(
-    network: nn.Module,
-    partition: Partition,
-    modules: Mapping[str, Mapping[str, nn.Module]],
-    labels: Mapping[str, str],
-) -> nn.Module:
-    """A copy of the network with the chosen candidates in their blocks' places, ready to learn.
-
-    Args:
-        network: it is not changed.
-        partition: of this network.
-        modules: by block and label; blocks that keep themselves need none.
-        labels: by block the chosen label; a block that is not named keeps itself.
-
-    Raises:
-        ModelError: a block or a label is unknown.
-    """
-    chosen: dict[str, nn.Module] = {}
-    for block, label in labels.items():
-        if label == KEEP:
-            continue
-        known = modules.get(partition[block].name, {})
-        if label not in known:
-            raise ModelError(
-                f"block `{block}` has no taught candidate `{label}`: {did_you_mean(label, known)}"
-            )
-        chosen[block] = known[label]
-    made = replaced(network, partition, chosen)
-    for block, module in chosen.items():
-        if isinstance(module, Shared):
-            _tie(made, partition, block)
-    return made.requires_grad_(True)
-
-
-def _tie(made: nn.Module, partition: Partition, name: str) -> None:
-    """Let a block that shares run its neighbour's own modules, so that they are there once."""
-    near = neighbour_of(partition, name)
-    assert near is not None
-    block = partition[near]
-    part = made.get_submodule(partition[name].paths[0]).get_submodule("part")
-    assert isinstance(part, Shared)
-    modules = [made.get_submodule(path) for path in block.paths]
-    part.tie(Piece(modules, bare=[path in block.bare for path in block.paths]))
-
-
-def working_bytes(module: nn.Module, call: Call, *, batch: int = 1) -> int:
-    """The most bytes that a step inside a block reads and writes at once, its weights aside.
-
-    The stream that a shortcut keeps beside that is counted once.
-
-    Args:
-        module: called as the block.
-        call: how it is called.
-        batch: rows per call.
-    """
-    most = 0
-
-    def hook(_: nn.Module, args: Any, made: Any) -> None:
-        nonlocal most
-        tensors = [t for t in (*args, made) if isinstance(t, Tensor)]
-        most = max(most, sum(t.numel() * t.element_size() for t in tensors))
-
-    leaves = [part for part in module.modules() if not any(True for _ in part.children())]
-    hooks = [part.register_forward_hook(hook) for part in leaves]
-    rows = len(call.stream)
-    try:
-        with resting(module), torch.no_grad():
-            module(call.stream, *call.args, **call.kwargs)
-    finally:
-        for one in hooks:
-            one.remove()
-    held = call.stream.numel() * call.stream.element_size()
-    return int((most + held) / rows * batch)

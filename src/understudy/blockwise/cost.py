@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from understudy.blockwise.form import Call, Partition, parted, passing, piece
+from understudy.blockwise.form import Call, Partition, parted, passing, piece, replaced
 from understudy.deployed import Deployed, summarise, time_calls
 from understudy.errors import ModelError
 from understudy.export.onnx import export_onnx
 from understudy.students.blocks.chain import resting
 
 _WARM_UP = 3
+# Bounds of how many times as long a block takes inside its network.
+_SLOWEST, _FASTEST = 0.3, 4.0
 Number = int | float
 
 
@@ -155,8 +157,10 @@ def timed(
 ) -> Partition:
     """The partition with the latency per call of each block as it is deployed, by ONNX Runtime.
 
-    The rest is what the whole network takes beyond the blocks. It may be negative, since every
-    block by itself costs a call of its own, and the runtime joins operations across blocks.
+    A block by itself pays for a call of its own, and finds its weights in the caches, where other
+    weights have been in the network. So each is timed by itself, and all by what the network takes
+    less without those that can be left out: `Partition.inside` is the way from one to the other,
+    for candidates too. The rest is what the network takes beyond its blocks.
 
     Args:
         network: it is left as found.
@@ -171,13 +175,33 @@ def timed(
     """
     calls = passing(network, partition, rows[: max(2, min(len(rows), batch))])
     settings: dict[str, Any] = {"threads": threads, "batch": batch, "seconds": seconds}
-    blocks = tuple(
-        replace(block, ms=measured(piece(network, block), calls[block.name], **settings))
-        for block in partition.blocks
-    )
     whole = measured(network, Call(stream=rows, gives=rows), **settings)
+    alone = {
+        block.name: measured(piece(network, block), calls[block.name], **settings)
+        for block in partition.blocks
+    }
+    like = [block.name for block in partition.blocks if block.takes == block.gives]
+    rest = partition.rest
+    if like:
+        idle = measured(_Passed(), calls[like[0]], **settings)
+        without = replaced(network, partition, {name: _Passed() for name in like})
+        left = measured(without, Call(stream=rows, gives=rows), **settings)
+        own = sum(max(0.0, alone[name] - idle) for name in like)
+        pace = (whole - left) / own if own > 0 else 1.0
+        # Beyond these it is the clock that is wrong.
+        rest = replace(rest, call_ms=idle, pace=min(max(pace, _SLOWEST), _FASTEST))
+    found = replace(partition, rest=rest)
+    blocks = tuple(replace(block, ms=found.inside(alone[block.name])) for block in partition.blocks)
     left = whole - sum(block.ms or 0.0 for block in blocks)
-    return replace(partition, blocks=blocks, rest=replace(partition.rest, ms=left))
+    return replace(found, blocks=blocks, rest=replace(rest, ms=left))
+
+
+class _Passed(nn.Module):
+    """A block that is left out, whatever else it is called with."""
+
+    def forward(self, stream: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        del args, kwargs
+        return stream
 
 
 def _torch_ms(

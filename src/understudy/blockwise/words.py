@@ -56,11 +56,22 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rest:
-    """What lies outside all blocks: parameters, operations and milliseconds for one row."""
+    """What lies outside all blocks: parameters, operations and milliseconds.
+
+    Attributes:
+        parameters: of it.
+        flops: for one row.
+        ms: per call; None where nothing was measured.
+        call_ms: what a call costs that does nothing, and that a block by itself has paid.
+        pace: how many times as long a block takes inside the network, whose other weights have
+            been through the caches, as by itself.
+    """
 
     parameters: int
     flops: int
     ms: Number | None = None
+    call_ms: Number = 0.0
+    pace: Number = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +97,10 @@ class Partition:
             known = did_you_mean(name, (block.name for block in self.blocks))
             raise ModelError(f"there is no block `{name}`: {known}")
         return found
+
+    def inside(self, ms: Number) -> float:
+        """Milliseconds inside the network of what takes so many by itself."""
+        return float(self.rest.pace * max(0.0, ms - self.rest.call_ms))
 
     def to_data(self) -> dict[str, Any]:
         """As plain JSON."""
