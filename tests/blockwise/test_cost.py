@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from understudy.blockwise.cost import Alone, flops_of, measured, timed
-from understudy.blockwise.form import Call, Piece, passing, piece
+from understudy.blockwise.form import Call, Partition, Piece, Rest, passing, piece
 from understudy.blockwise.partition import partition
 from understudy.errors import ExportError, ModelError
 
@@ -89,3 +89,29 @@ def test_a_partition_is_timed_as_it_is_deployed():
     calls = passing(network, found, rows)
     for block in found.blocks:
         assert flops_of(piece(network, block), calls[block.name]) == block.flops
+
+
+def test_time_by_itself_becomes_time_inside_the_network():
+    rest = Rest(parameters=0, flops=0, ms=0.1, call_ms=0.02, pace=1.5)
+    parts = Partition(blocks=(), rest=rest)
+    assert parts.inside(0.12) == pytest.approx(1.5 * 0.1)
+    assert parts.inside(0.01) == 0.0
+    assert Partition.from_data(parts.to_data()) == parts
+    # One that nothing was measured of changes nothing.
+    assert Partition(blocks=(), rest=Rest(parameters=0, flops=0)).inside(0.3) == 0.3
+
+
+def test_the_blocks_and_the_rest_are_the_whole_network():
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Linear(16, 256), *(nn.Sequential(nn.Linear(256, 256), nn.ReLU()) for _ in range(4)),
+        nn.Linear(256, 4),
+    ).eval()  # fmt: skip
+    rows = torch.randn(8, 16)
+    found = timed(network, partition(network, rows, measure=False), rows, seconds=0.05)
+    assert 0.3 <= found.rest.pace <= 4.0
+    assert found.rest.call_ms > 0
+    own = sum(block.ms for block in found.blocks) + found.rest.ms
+    assert own == pytest.approx(
+        measured(network, Call(stream=rows, gives=rows), seconds=0.05), rel=3
+    )
