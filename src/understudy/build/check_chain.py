@@ -40,9 +40,9 @@ def _budget(recipe: Recipe) -> Iterator[Mistake]:
     limits = (budget.parameters, budget.bytes, budget.flops, budget.latency_ms)
     if section is not None and not section.keep.limits() and not any(limits):
         law = (
-            "a blockwise student is chosen for a budget, but none is given: write `keep: {ms: 0.5}` "
-            "(a share of the teacher's) here, or a `budget` of parameters, bytes, flops or "
-            "latency_ms"
+            "a blockwise student is chosen for a budget, but none is given: write "
+            "`keep: {ms: 0.5}` (a share of the teacher's) here, or a `budget` of parameters, bytes, "
+            "flops or latency_ms"
         )
         yield Mistake(path=("student", "blockwise"), law=law)
 

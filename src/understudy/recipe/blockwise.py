@@ -25,7 +25,8 @@ class PartitionSection(Part):
     """
 
     by: (
-        Literal["block", "stage", "flops", "memory"] | Annotated[tuple[str, ...], Field(strict=False)]
+        Literal["block", "stage", "flops", "memory"]
+        | Annotated[tuple[str, ...], Field(strict=False)]
     ) = "block"
     parts: Count | None = None
 
@@ -43,7 +44,7 @@ class OwnCandidate(Part):
     """A candidate of the user's own: `target` is called with `piece`, `call` and `arguments`."""
 
     target: Annotated[str, Field(pattern=TARGET.pattern)]
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default={})
 
 
 class CandidatesSection(Part):
@@ -67,7 +68,7 @@ class CandidatesSection(Part):
         strict=False,
     )
     shares: dict[Several, tuple[float | int, ...]] = Field(default={}, strict=False)
-    custom: dict[str, OwnCandidate] = {}
+    custom: dict[str, OwnCandidate] = Field(default={})
     rows: Annotated[int, Field(ge=2)] = 64
 
     @field_validator("shares", mode="before")
