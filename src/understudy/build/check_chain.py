@@ -41,8 +41,8 @@ def _budget(recipe: Recipe) -> Iterator[Mistake]:
     if section is not None and not section.keep.limits() and not any(limits):
         law = (
             "a blockwise student is chosen for a budget, but none is given: write "
-            "`keep: {ms: 0.5}` (a share of the teacher's) here, or a `budget` of parameters, bytes, "
-            "flops or latency_ms"
+            "`keep: {ms: 0.5}` (a share of the teacher's) here, or a `budget` of parameters, "
+            "bytes, flops or latency_ms"
         )
         yield Mistake(path=("student", "blockwise"), law=law)
 
