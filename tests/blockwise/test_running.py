@@ -176,3 +176,22 @@ def test_rounds_go_on_until_the_target_or_their_end(tmp_path):
     if len(rounds) == 2:
         assert rounds[0]["after"] < rounds[0]["target"]
         assert rounds[0]["next"]
+
+
+def test_a_teacher_of_texts_is_put_together_too(tmp_path):
+    lines = ["text,label"]
+    for number in range(160):
+        word, other = ("fine", "dull")[number % 2], ("film", "story", "town")[number % 3]
+        lines.append(f"the {other} of {number % 7} is {word},{('good', 'bad')[number % 2]}")
+    (tmp_path / "texts.csv").write_text("\n".join(lines))
+    text = RECIPE.replace("{kind: mlp, hidden: [40, 40, 40, 40]}",
+                          "{kind: text_transformer, dim: 16, depth: 3, heads: 2}")  # fmt: skip
+    text += """data:
+  source: {kind: text, path: texts.csv, text: text, target: label}
+  tokenizer: {size: 60, max_length: 16}
+"""
+    path = tmp_path / "r.yaml"
+    path.write_text(text.replace("rows: 600, epochs: 3", "rows: 100, epochs: 1"))
+    record = run(path, out=tmp_path / "out", settings=["student.blockwise.front=0"]).record.data
+    assert record["models"]["student"]["parameters"] < record["models"]["teacher"]["parameters"]
+    assert set(record["blockwise"]["stitched"]["choice"]["labels"].values()) != {"keep"}

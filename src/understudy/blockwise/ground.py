@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from understudy import build
 from understudy.blockwise.assembling import Rows
 from understudy.blockwise.partition import partition
 from understudy.blockwise.recurrent import unrolled
@@ -19,7 +18,7 @@ from understudy.blockwise.words import Partition
 from understudy.data.loaders import MemoryLoader
 from understudy.errors import DataError, ModelError
 from understudy.models.deployable import Deployable
-from understudy.pipeline.prepare import view_marks
+from understudy.pipeline.prepare import chain_of_views, view_marks
 from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
 from understudy.recipe import BlockwiseSection, Latency
@@ -180,7 +179,7 @@ class Ground:
     def _shown(self, positions: NDArray[np.int64]) -> list[Tensor]:
         """The rows in their views; without random views, as they are, once."""
         work, material = self.work, self.work.material
-        views = build.views(work.recipe.data.views, work.place, seed=work.recipe.data.seed)
+        views = chain_of_views(work, seed=work.recipe.data.seed)
         loader = MemoryLoader(
             inputs=material.inputs,
             labels=material.labels,
