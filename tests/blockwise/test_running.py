@@ -182,7 +182,7 @@ def test_a_teacher_of_texts_is_put_together_too(tmp_path):
     lines = ["text,label"]
     for number in range(160):
         word, other = ("fine", "dull")[number % 2], ("film", "story", "town")[number % 3]
-        lines.append(f"the {other} of {number % 7} is {word},{('good', 'bad')[number % 2]}")
+        lines.append(f"the {other} of {number} is {word},{('good', 'bad')[number % 2]}")
     (tmp_path / "texts.csv").write_text("\n".join(lines))
     text = RECIPE.replace("{kind: mlp, hidden: [40, 40, 40, 40]}",
                           "{kind: text_transformer, dim: 16, depth: 3, heads: 2}")  # fmt: skip
