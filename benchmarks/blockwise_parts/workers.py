@@ -31,7 +31,8 @@ ARMS = {
 }
 SHARES = {"reduced": (0.5,), "full": (0.5, 0.25)}
 DEPTH, DIM, HELD_OUT, TURNS = 8, 128, 64, 3
-ROWS, EPOCHS = 512, 5
+# About as long as a small real pass: of a short one the start of the processes is a fifth.
+ROWS, EPOCHS = 512, 15
 
 
 def measure(mode: str, out: Path, *, rows: int = ROWS, turns: int = TURNS) -> dict[str, Any]:

@@ -50,3 +50,14 @@ def test_a_cut_that_cannot_be_made_is_told_without_a_traceback(written, capsys):
     told = capsys.readouterr().err
     assert "Traceback" not in told
     assert told.startswith("error: ")
+
+
+def test_a_large_network_is_planned_on_fewer_rows_and_says_so(written, monkeypatch):
+    student = {"from_teacher": {"keep": 4, "by": "importance", "importance": {"rows": 100}}}
+    recipe, place = build.checked(written(student=student))
+    assert not any("planned on" in note for note in plan(recipe, place).notes)
+    monkeypatch.setattr("understudy.pipeline.planning._WORK", 1)
+    found = plan(recipe, place)
+    assert "depth is planned on 64 rows here and on 100 in the run" in " ".join(found.notes)
+    before, after = found.data["table"]["parameters"]
+    assert after < before

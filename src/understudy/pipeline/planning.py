@@ -1,12 +1,15 @@
 """What a recipe's student will be, before anything is trained: `understudy plan`."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from understudy import build
 from understudy.contracts import Progress, Silent
 from understudy.evaluate.cost import flops, parameters
 from understudy.models.deployable import Deployable
@@ -17,8 +20,12 @@ from understudy.pipeline.members import member_module
 from understudy.pipeline.prepare import load, prepare
 from understudy.pipeline.student import begin_plain, try_export
 from understudy.pipeline.work import Work
-from understudy.recipe import Recipe, Source
+from understudy.recipe import Cut, Recipe, Source
 from understudy.students.planning import plan_table
+
+
+# Operations that a plan may spend on comparing parts of a network, and the fewest rows of that.
+_WORK, _FEWEST = 3e11, 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,9 +67,11 @@ def plan(recipe: Recipe, place: Source, *, progress: Progress | None = None) -> 
         if not recipe.student.from_teacher:
             return _fresh(work)
         whole, notes = _teacher(work)
+        cuts, told = _quick(recipe.student.from_teacher, whole, work.material.inputs[:1])
+        notes += told
         chosen = choose(
             work,
-            recipe.student.from_teacher,
+            cuts,
             whole,
             seed=recipe.seed_list[0],
             rehearsal=recipe.teacher.training is not None,
@@ -80,6 +89,29 @@ def plan(recipe: Recipe, place: Source, *, progress: Progress | None = None) -> 
         data = {"plans": chosen.plans, "importance": chosen.importance, "table": table.to_data()}
         notes += _later(recipe)
         return Planned(lines=[*chosen.lines, *table.lines()], data=data, notes=notes)
+
+
+def _quick(cuts: Sequence[Cut], whole: Deployable, row: Tensor) -> tuple[Sequence[Cut], list[str]]:
+    """Cuts of a large network, planned on fewer rows than in the run, and without factors."""
+    operations = flops(whole, row)
+    most = max(_FEWEST, int(_WORK / operations)) if operations else None
+    found: list[Cut] = []
+    notes: list[str] = []
+    for cut in cuts:
+        rows = build.calibration_rows(cut)
+        if most is None or rows <= most:
+            found.append(cut)
+            continue
+        update: dict[str, Any] = {"rows": most}
+        if cut.kind == "depth":
+            importance = cut.importance.model_copy(update={"rows": most})
+            update = {"importance": importance, "scale": False}
+        found.append(cut.model_copy(update=update))
+        notes.append(
+            f"{cut.kind} is planned on {most} rows here and on {rows} in the run, which may choose "
+            "otherwise among parts that matter alike"
+        )
+    return found, notes
 
 
 def _teacher(work: Work) -> tuple[Deployable, list[str]]:
