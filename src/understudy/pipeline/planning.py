@@ -23,7 +23,6 @@ from understudy.pipeline.work import Work
 from understudy.recipe import Cut, Recipe, Source
 from understudy.students.planning import plan_table
 
-
 # Operations that a plan may spend on comparing parts of a network, and the fewest rows of that.
 _WORK, _FEWEST = 3e11, 64
 
