@@ -61,3 +61,9 @@ def test_a_large_network_is_planned_on_fewer_rows_and_says_so(written, monkeypat
     assert "depth is planned on 64 rows here and on 100 in the run" in " ".join(found.notes)
     before, after = found.data["table"]["parameters"]
     assert after < before
+
+
+def test_a_blockwise_student_is_planned_by_its_own_command(written, capsys):
+    path = written(student={"blockwise": {"keep": {"ms": 0.5}}})
+    assert command(["plan", str(path), "--quiet"]) == 2
+    assert "understudy blockwise RECIPE --until candidates" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from understudy import build
 from understudy.contracts import Progress, Silent
+from understudy.errors import ModelError
 from understudy.evaluate.cost import flops, parameters
 from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_weights
@@ -62,6 +63,11 @@ def plan(recipe: Recipe, place: Source, *, progress: Progress | None = None) -> 
             crew=Crew(),
             load=load,
         )
+        if recipe.student.blockwise is not None:
+            raise ModelError(
+                "a student that is put together from blocks is planned by measuring them: run "
+                "`understudy blockwise RECIPE --until candidates`"
+            )
         prepare(work)
         if not recipe.student.from_teacher:
             return _fresh(work)
