@@ -101,17 +101,19 @@ def test_time_by_itself_becomes_time_inside_the_network():
     assert Partition(blocks=(), rest=Rest(parameters=0, flops=0)).inside(0.3) == 0.3
 
 
-def test_the_blocks_and_the_rest_are_the_whole_network():
-    torch.manual_seed(0)
+def test_a_factor_makes_blocks_by_themselves_into_blocks_inside(monkeypatch):
     network = nn.Sequential(
-        nn.Linear(16, 256), *(nn.Sequential(nn.Linear(256, 256), nn.ReLU()) for _ in range(4)),
-        nn.Linear(256, 4),
+        nn.Linear(6, 8), *(nn.Sequential(nn.Linear(8, 8), nn.ReLU()) for _ in range(2)),
+        nn.Linear(8, 4),
     ).eval()  # fmt: skip
-    rows = torch.randn(8, 16)
-    found = timed(network, partition(network, rows, measure=False), rows, seconds=0.05)
-    assert 0.3 <= found.rest.pace <= 4.0
-    assert found.rest.call_ms > 0
-    own = sum(block.ms for block in found.blocks) + found.rest.ms
-    assert own == pytest.approx(
-        measured(network, Call(stream=rows, gives=rows), seconds=0.05), rel=3
-    )
+    rows = ROWS[:, 0]
+    found = partition(network, rows, by=["1", "2", "3"], measure=False)
+    clock = iter([10.0, 1.5, 2.5, 1.0, 0.5, 4.0])
+    monkeypatch.setattr("understudy.blockwise.cost.measured", lambda *_, **__: next(clock))
+    # The whole, the three blocks alone, a call that does nothing, and the network without the two
+    # blocks that can be left out: these take 6 inside, and 1 and 2 beyond their calls alone.
+    told = timed(network, found, rows)
+    assert (told.rest.call_ms, told.rest.pace) == (0.5, 2.0)
+    assert [block.ms for block in told.blocks] == [2.0, 4.0, 1.0]
+    assert told.rest.ms == 3.0
+    assert told.inside(1.5) == 2.0
