@@ -195,3 +195,21 @@ def test_a_teacher_of_texts_is_put_together_too(tmp_path):
     record = run(path, out=tmp_path / "out", settings=["student.blockwise.front=0"]).record.data
     assert record["models"]["student"]["parameters"] < record["models"]["teacher"]["parameters"]
     assert set(record["blockwise"]["stitched"]["choice"]["labels"].values()) != {"keep"}
+
+
+def test_every_option_of_the_section_goes_through(tmp_path):
+    text = RECIPE.replace("local: {rows: 600, epochs: 3}",
+                          "local: {rows: 200, epochs: 1, inputs: recompute, noise: 0.1}\n"
+                          "    scores: {pairs: 2, by: metric_drop, rows: 100}\n"
+                          "    features: 0.5")  # fmt: skip
+    path = tmp_path / "r.yaml"
+    path.write_text(text.replace("front: 4", "front: 2").replace("epochs: 8", "epochs: 2"))
+    record = run(path, out=tmp_path / "out").record.data
+    told = record["blockwise"]
+    # Both are drops of accuracy: shares, not distances.
+    assert -1 <= told["stitched"]["damage"] <= 1
+    assert told["front"]["measure"] == "drop of the metric"
+    (step,) = record["recipe"]["steps"]
+    terms = [term["kind"] for term in step["objective"]]
+    assert terms == ["hard_label", "soft_target", "hint"]
+    assert read_json(tmp_path / "out" / "blockwise" / "scores" / "scores.json")["corrections"]

@@ -37,7 +37,8 @@ class Solved:
         network: stitched.
         measured: what it costs where it is deployed.
         score: the task's score on validation rows.
-        kl: how far its answers are from the teacher's, as damages are counted.
+        damage: what was measured of what the choice predicts: the distance of its answers from the
+            teacher's, or how much worse the metric is.
         over: limits that the measured costs pass, and by how many times.
     """
 
@@ -46,7 +47,7 @@ class Solved:
     network: nn.Module
     measured: Mapping[str, float | int | None]
     score: float
-    kl: float
+    damage: float
     over: Mapping[str, float]
 
     def to_data(self) -> dict[str, Any]:
@@ -56,19 +57,18 @@ class Solved:
             "limits": dict(self.limits),
             "measured": dict(self.measured),
             "score": self.score,
-            "kl": self.kl,
+            "damage": self.damage,
             "over": dict(self.over),
         }
 
-    def lines(self, offers: Offers, taught: Taught) -> list[str]:
+    def lines(self, offers: Offers, menu: Menu) -> list[str]:
         """For people: a line per block, then what was predicted and what was measured."""
-        known = {(one.block, one.candidate): float(one.kl) for one in taught.damages}
+        known = damages_of(menu)
         cells = [("block", "candidate", "damage", "parameters", "ms")]
         for block, label in self.choice.labels.items():
             own = _named(offers.candidates[block], label)
-            hurt = 0.0 if label == KEEP else known[block, label]
             ms = "" if own.ms is None else f"{own.ms:.4g}"
-            cells.append((block, label, f"{hurt:.4g}", f"{own.parameters:,}", ms))
+            cells.append((block, label, f"{known[block, label]:.4g}", f"{own.parameters:,}", ms))
         wide = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))]
         lines = [
             "  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)).rstrip()
@@ -80,10 +80,16 @@ class Solved:
             limit = "" if name not in self.limits else f" (at most {self.limits[name]:,.4g})"
             lines.append(f"{name}: predicted {value:,.4g}{told}{limit}")
         lines.append(
-            f"damage: predicted {self.choice.damage:.4g}, measured {self.kl:.4g}; score on "
+            f"damage: predicted {self.choice.damage:.4g}, measured {self.damage:.4g}; score on "
             f"validation rows {self.score:.4f} before any training of the whole"
         )
         return lines
+
+
+def damages_of(menu: Menu) -> dict[tuple[str, str], float]:
+    """What each option is counted with, by block and label."""
+    several = menu.options.items()
+    return {(block, one.label): float(one.damage) for block, own in several for one in own}
 
 
 def _named(several: Sequence[Candidate], label: str) -> Candidate:
@@ -195,7 +201,7 @@ def measure(
     """Put a choice together and measure it."""
     network = stitched(divided.network, divided.partition, taught.modules, choice.labels).eval()
     _, rows, labels = ground.judged()
-    hurt, _ = away(divided.network, network, rows, labels, output=ground.output)
+    far, drop = away(divided.network, network, rows, labels, output=ground.output)
     module = ground.work.material.deployable(deepcopy(network))
     path.parent.mkdir(parents=True, exist_ok=True)
     measured = costs(ground, module, path)
@@ -205,7 +211,7 @@ def measure(
         network=network,
         measured=measured,
         score=score(ground, module),
-        kl=hurt,
+        damage=far if ground.section.scores.by == "kl" else drop,
         over=within(measured, limits),
     )
 
@@ -237,12 +243,13 @@ def _front(
             one = measure(ground, divided, taught, choice, {}, folder / "point.onnx")
             cost = one.measured.get(along)
             points.append(
-                {"name": f"point {number + 1}", "role": "before", "cost": cost, "value": one.kl}
+                {"name": f"point {number + 1}", "role": "before", "cost": cost, "value": one.damage}
             )
             students.append(one.to_data())
             tracker(number + 1)
     (folder / "point.onnx").unlink(missing_ok=True)
-    measure_name = "KL to the teacher" if ground.output == "logits" else "error of the teacher's"
+    far = "KL to the teacher" if ground.output == "logits" else "squared error to the teacher"
+    measure_name = far if ground.section.scores.by == "kl" else "drop of the metric"
     data = {
         "along": along,
         "measure": measure_name,

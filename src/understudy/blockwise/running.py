@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from understudy.blockwise.choosing import Solved, front_of, limits_of, mark_of, solve
+from understudy.blockwise.choosing import Solved, damages_of, front_of, limits_of, mark_of, solve
 from understudy.blockwise.dividing import FOLDER, Divided, divide
 from understudy.blockwise.ground import Ground
 from understudy.blockwise.offering import Offers, offer
@@ -116,7 +116,7 @@ def _resolved(
     found = solve(ground, divided, menu, taught, limits, folder / "student.onnx")
     data = found.to_data() | {"onnx": str(folder / "student.onnx")}
     write_json(folder / "choice.json", data)
-    lines = [*found.lines(offers, taught), *ground.work.notes, str(folder / "student.onnx")]
+    lines = [*found.lines(offers, menu), *ground.work.notes, str(folder / "student.onnx")]
     return _ended(lines, data)
 
 
@@ -128,27 +128,27 @@ def _whole(ground: Ground, divided: Divided, offers: Offers, taught: Taught, men
     state = Round(number=1, divided=divided, offers=offers, taught=taught, menu=menu, epochs={})
     original = work.recipe
     state, solved, told = go_round(ground, state, limits)
-    for line in solved.lines(state.offers, state.taught):
+    for line in solved.lines(state.offers, state.menu):
         work.progress.say(line)
     summary = _summary(state, solved, front, told)
     work.given = as_given(state, solved, summary)
     work.recipe = with_features(original, ground, state.divided)
     loaded = begin(work)
     record = complete(work, loaded)
-    return Outcome(record=record, lines=solved.lines(state.offers, state.taught), data=summary)
+    return Outcome(record=record, lines=solved.lines(state.offers, state.menu), data=summary)
 
 
 def _summary(
     state: Round, solved: Solved, front: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What goes into `run.json`, all plain."""
-    known = {(one.block, one.candidate): float(one.kl) for one in state.taught.damages}
+    known = damages_of(state.menu)
     blocks = [
         {
             "block": block,
             "label": label,
             "candidates": len(state.offers.candidates[block]),
-            "damage": known.get((block, label), 0.0),
+            "damage": known[block, label],
         }
         | _costs(state.offers, block, label)
         for block, label in solved.choice.labels.items()

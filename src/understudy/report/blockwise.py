@@ -55,12 +55,12 @@ def _lead(told: Mapping[str, Any]) -> str:
     lead = f"{wording.count(count)} candidates learned their block alone. "
     if failed:
         lead += f"{failed} failed and were left out. "
-    kl = as_number(stitched.get("kl"))
-    if kl is not None:
+    found = as_number(stitched.get("damage"))
+    if found is not None:
         predicted = as_number(_mapping(stitched.get("choice")).get("damage"))
         lead += (
             f"Damage before any training of the whole: predicted {wording.score(predicted)}, "
-            f"measured {wording.score(kl)}."
+            f"measured {wording.score(found)}."
         )
     return escape(lead)
 
