@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,tensorboard,hf,prune,quantize,ray,test,docs]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,tensorboard,hf,lora,prune,quantize,ray,test,docs]"
 	touch $(STAMP)
 
 demo: $(STAMP)  ## the main job on scikit-learn's digits: result table and report

@@ -30,6 +30,10 @@ class Batch:
         partner_labels: the partners' hard labels, in the form of `labels`.
         shares: float `[batch]`, how much of a mixed row is its own (1: all of it); its hard loss
             is `share` times the loss of its own label plus the rest times its partner's.
+        positions: bool `[batch, length]`, where a model is asked once per token instead of once
+            per row: which positions count. `labels` is `[batch, length]` then (-1: unlabelled),
+            answers are `[batch, length, width]`, and knowledge is `Ragged`: a row's positions that
+            count, in order.
     """
 
     inputs: Tensor
@@ -40,6 +44,7 @@ class Batch:
     partners: Tensor | None = None
     partner_labels: Tensor | None = None
     shares: Tensor | None = None
+    positions: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.inputs.shape[0])
