@@ -15,8 +15,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## the main job on scikit-learn's digits: result table and report
 	$(BIN)/understudy demo
 
+# A process per core, each on one thread: the tests are many and small.
 test: check  ## every check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 check: $(STAMP)  ## the static part
 	$(BIN)/ruff format --check src tests benchmarks

@@ -11,11 +11,6 @@ settings.register_profile("understudy", deadline=None)
 settings.load_profile("understudy")
 
 DATA = os.environ.get("UNDERSTUDY_DATA")
-SKIPPED = pytest.StashKey[list[str]]()
-
-
-def pytest_configure(config):
-    config.stash[SKIPPED] = []
 
 
 @pytest.fixture(scope="session")
@@ -29,13 +24,13 @@ def shared_data():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    if report.skipped and item.get_closest_marker("data"):
-        item.config.stash[SKIPPED].append(item.nodeid)
-        if DATA and Path(DATA).is_dir():
-            report.outcome = "failed"
-            report.longrepr = f"a data test was skipped although {DATA} exists: {report.longrepr}"
+    if report.skipped and item.get_closest_marker("data") and DATA and Path(DATA).is_dir():
+        report.outcome = "failed"
+        report.longrepr = f"a data test was skipped although {DATA} exists: {report.longrepr}"
     return report
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    terminalreporter.write_line(f"data tests skipped: {len(config.stash[SKIPPED])}")
+    # Read from the reports, since with several workers the tests run in other processes.
+    skipped = [r for r in terminalreporter.stats.get("skipped", ()) if "data" in r.keywords]
+    terminalreporter.write_line(f"data tests skipped: {len(skipped)}")
