@@ -186,7 +186,9 @@ class Remembering:
 
 
 @pytest.mark.parametrize(
-    "transform", [unseeded, of_its_own, sometimes, Counting(), Remembering()], ids=repr
+    "transform",
+    [unseeded, of_its_own, sometimes, Counting(), Remembering()],
+    ids=["unseeded", "of_its_own", "sometimes", "counting", "remembering"],
 )
 def test_what_cannot_be_replayed_is_refused(transform):
     name = getattr(transform, "__name__", type(transform).__name__)
