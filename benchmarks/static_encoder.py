@@ -39,7 +39,7 @@ from understudy.export.onnx import export_onnx
 from understudy.export.parity import check_parity
 from understudy.export.static_encoder import save_static, save_static_int8
 from understudy.folders import fingerprint
-from understudy.losses.embeddings import CosineDistance, Matryoshka, ScoreDistribution
+from understudy.losses.embeddings import Matryoshka, ScoreDistribution
 from understudy.objective import Objective, Term
 from understudy.recipe import LearningRate, Optimizer, Training
 from understudy.students.static import (
@@ -120,7 +120,7 @@ def taught(start: StaticEncoder, ids: list[list[int]], goals: np.ndarray, seed: 
     terms = [
         Term(
             name="cosine",
-            loss=Matryoshka(CosineDistance(), (WIDTH, *SHORTER)),
+            loss=Matryoshka(widths=(WIDTH, *SHORTER)),
             reads="embedding",
             needs=("embedding",),
         ),

@@ -19,7 +19,7 @@ from understudy.models.deployable import Deployable
 from understudy.objective import Objective
 from understudy.recipe import Source, TermEntry
 from understudy.students.reused_head import reused_head
-from understudy.tasks import Classification
+from understudy.tasks import Classification, Embedding
 from understudy.teachers.torch_module import TorchTeacher
 
 ROWS = 64
@@ -172,8 +172,12 @@ def looked_at(entries, teacher, student, provenance):
     known = {"ids": torch.arange(ROWS), "labels": labels, "answers": 10}
     terms = with_adapters(entries, plain, matched=found, known=known, seed=0)
     spots = sorted({pair.teacher for term in terms for pair in term.pairs})
-    asked = TorchTeacher(teacher, output="logits", spots=spots)
-    objective = Objective(terms, task=TASK, offers=asked.offers)
+    rows = [losses.CATALOGUE.get(entry.kind) for entry in entries]
+    # Terms on vectors take the same ten numbers for one.
+    vectors = any(row is not None and row.reads == "embedding" for row in rows)
+    task = Embedding(dimension=10) if vectors else TASK
+    asked = TorchTeacher(teacher, output=task.output, spots=spots)
+    objective = Objective(terms, task=task, offers=asked.offers)
     batch = Batch(inputs=inputs, labels=labels, ids=torch.arange(ROWS))
     return found, probe(
         student=student, objective=objective, teacher=asked, loader=[batch], epochs=10

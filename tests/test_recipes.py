@@ -10,7 +10,21 @@ from understudy.errors import RecipeError
 from understudy.pipeline import run
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("**/*.yaml"))
-NEED_DATA = {"blockwise", "chain", "cifar100", "fashion_mnist", "text_classifier", "transfer"}
+NEED_DATA = {
+    "blockwise",
+    "chain",
+    "cifar100",
+    "fashion_mnist",
+    "few_labels_text",
+    "language_model",
+    "no_labels",
+    "restore_text",
+    "text_classifier",
+    "transfer",
+}
+# Real sentences, and an encoder that comes with its weights.
+NEED_DATA |= {"cosine", "embedding_mse", "margin_mse", "matryoshka", "score_distribution"}
+NEED_DATA |= {"sentence_encoder"}
 # Of the recipes that show a method, one of each build; all of them train in test_method_recipes.
 WHOLE = {"factor_transfer", "simkd"}
 REDUCED = (

@@ -34,6 +34,8 @@ class Batch:
             per row: which positions count. `labels` is `[batch, length]` then (-1: unlabelled),
             answers are `[batch, length, width]`, and knowledge is `Ragged`: a row's positions that
             count, in order.
+        real: bool `[batch, length]`, of rows of token ids: which are no padding. The objective
+            marks them, and terms that compare tokens leave the others out.
     """
 
     inputs: Tensor
@@ -45,6 +47,7 @@ class Batch:
     partner_labels: Tensor | None = None
     shares: Tensor | None = None
     positions: Tensor | None = None
+    real: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.inputs.shape[0])
@@ -104,6 +107,40 @@ class Ragged:
 
 
 Told = Tensor | Outcomes | Ragged
+
+
+def per_position(name: str, told: Told, positions: Tensor) -> Ragged:
+    """What is said of the positions that count, row after row.
+
+    A dense answer `[batch, length, ...]` is picked from; sequences that are joined already must
+    have as many positions in every row.
+
+    Args:
+        name: of the knowledge, for errors.
+        told: what a model says of a batch.
+        positions: bool `[batch, length]`, which of them count.
+
+    Raises:
+        ModelError: it says something of more or fewer positions, or one thing per row.
+    """
+    wanted = positions.sum(dim=1)
+    if isinstance(told, Ragged):
+        found = told.lengths.to(wanted.device)
+        if found.shape != wanted.shape or not torch.equal(found, wanted):
+            raise ModelError(
+                f"{name} must be told of every position that counts, but it is told of "
+                f"{int(found.sum())} positions in {len(found)} rows and {int(wanted.sum())} in "
+                f"{len(wanted)} rows count: label again, or ask with the same tokenizer"
+            )
+        return told
+    shape = [len(told)] if isinstance(told, Outcomes) else list(told.shape)
+    if isinstance(told, Outcomes) or shape[:2] != list(positions.shape):
+        raise ModelError(
+            f"{name} must be one answer per position, [{positions.shape[0]}, "
+            f"{positions.shape[1]}, ...], but has shape {shape}: give the network a head per token"
+        )
+    counted = positions.to(told.device)
+    return Ragged(values=told[counted], lengths=wanted.to(told.device))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,6 +30,7 @@ class TaskCase:
         perfect: comparable answers to labels at which the hard loss is 0, or below `nearly`.
         unlabelled: what stands where a row has no label.
         nearly: how small the loss of a perfect answer is.
+        told: comparable answers and labels as scores read them, where that is something else.
     """
 
     task: AnyTask
@@ -37,6 +38,13 @@ class TaskCase:
     perfect: Callable[[Tensor], Tensor]
     unlabelled: float
     nearly: float = 0.0
+    told: Callable[[Tensor, Tensor], tuple[np.ndarray, np.ndarray]] | None = None
+
+    def of(self, answers, labels):
+        """Answers and labels as scores read them."""
+        if self.told is not None:
+            return self.told(answers, labels)
+        return answers.double().numpy(), labels.numpy()
 
 
 class TaskLaws:
@@ -112,20 +120,20 @@ class TaskLaws:
         scores = case.task.scores
         assert len({score.name for score in scores}) == len(scores) >= 1
         for score in scores:
-            assert np.isfinite(score.value(answers.double().numpy(), labels.numpy()))
+            assert np.isfinite(score.value(*case.of(answers, labels)))
 
     def test_a_perfect_answer_scores_best(self, case, answers, labels):
         primary = case.task.scores[0]
-        perfect = primary.value(case.perfect(labels).double().numpy(), labels.numpy())
-        other = primary.value(answers.double().numpy(), labels.numpy())
+        perfect = primary.value(*case.of(case.perfect(labels), labels))
+        other = primary.value(*case.of(answers, labels))
         assert (perfect > other) == primary.higher_is_better
 
     def test_a_teacher_is_most_like_itself(self, case, answers, labels, generator):
-        teacher = answers.double().numpy()
-        other = teacher + torch.randn(ROWS, case.task.width, generator=generator).numpy()
+        other = answers + torch.randn(ROWS, case.task.width, generator=generator)
+        teacher, truth = case.of(answers, labels)
         for score in case.task.fidelity(teacher):
-            itself = score.value(teacher, labels.numpy())
-            away = score.value(other, labels.numpy())
+            itself = score.value(teacher, truth)
+            away = score.value(*case.of(other, labels))
             assert itself >= away if score.higher_is_better else itself <= away
 
     def test_readable_answers_are_float64_of_the_same_shape(self, case, answers):

@@ -87,7 +87,8 @@ def test_each_says_what_it_does_and_what_it_takes(kind):
 
 
 def test_the_kinds_that_losses_name():
-    assert {row.adapter for row in ROWS.values()} - {""} == set(ADAPTERS)
+    # No loss needs words: tokenizers do, where there are two.
+    assert {row.adapter for row in ROWS.values()} - {""} | {"words"} == set(ADAPTERS)
 
 
 def test_it_cannot_be_changed():

@@ -3,12 +3,11 @@
 import pytest
 import torch
 import transformers
-from torch import nn
 
 from integrations.models import VOCABULARY, Bare, llama
 from understudy.errors import ModelError
-from understudy.integrations.transformers.reading import Reader, head_of, logits_in
-from understudy.losses.vocabulary import HiddenLabels, LinearHead
+from understudy.integrations.transformers.reading import Reader, logits_in
+from understudy.losses.vocabulary import HiddenLabels
 from understudy.losses.vocabulary.tiles import Projection
 
 SMALL = {
@@ -73,15 +72,8 @@ def test_where_the_head_is_not_all_the_logits_are_read(inputs):
     torch.testing.assert_close(told, model(**inputs).logits)
 
 
-def test_heads_that_are_no_plain_layer(inputs):
+def test_where_nobody_can_tell_the_logits_are_read(inputs):
     model = llama(8)
-    assert isinstance(head_of(model), LinearHead)
-    assert head_of(Bare(model)) is None
-    model.config.logit_twist = 2.0
-    assert head_of(model) is None
-    del model.config.logit_twist
-    model.lm_head = nn.Sequential(model.lm_head)
-    assert head_of(model) is None
     told, answer = Reader()(Bare(model), inputs, bare=Bare(model))
     assert told is answer["logits"]
 

@@ -12,6 +12,7 @@ import torch
 from understudy import losses
 from understudy.features.adapters import ADAPTERS
 from understudy.losses import CATALOGUE, Row
+from understudy.losses.catalogue.embeddings import EMBEDDINGS
 from understudy.losses.catalogue.features import FEATURES
 from understudy.losses.catalogue.logits import LOGITS
 from understudy.losses.catalogue.relations import RELATIONS
@@ -28,6 +29,7 @@ TABLES = {
     "features": FEATURES,
     "relations": RELATIONS,
     "transformers": TRANSFORMERS,
+    "embeddings": EMBEDDINGS,
     "weights": WEIGHTS,
 }
 METHODS = [
@@ -68,6 +70,11 @@ METHODS = [
     "minilm",
     "minilm_v2",
     "pkd",
+    "cosine",
+    "embedding_mse",
+    "score_distribution",
+    "margin_mse",
+    "matryoshka",
 ]
 # Labels, the plain teacher of regression, and what another method stands on.
 CONSTRAINTS = ["l2_sp", "norm_ball", "orthogonality"]
@@ -75,7 +82,7 @@ OTHERS = ["hard_label", "hard_value", "soft_value", "paraphraser"]
 
 
 def test_these_are_the_kinds():
-    assert len(METHODS) == 37
+    assert len(METHODS) == 42
     assert sorted([*METHODS, *OTHERS, *CONSTRAINTS]) == KINDS
 
 
@@ -122,7 +129,7 @@ def test_a_row_is_filled_in(kind):
     assert row.authors.source
     assert row.tasks
     assert row.family in TABLES
-    assert row.reads in {"logits", "values", "features", "weights"}
+    assert row.reads in {"logits", "values", "features", "embedding", "weights"}
     assert row.function.__module__ == row.loss.__module__
     assert row.adapter in {"", *ADAPTERS}
 

@@ -53,7 +53,7 @@ class TestMatryoshka(LossLaws):
     @pytest.fixture
     def case(self):
         return LossCase(
-            loss=Matryoshka(CosineDistance(), widths=(1, 2)),
+            loss=Matryoshka(loss=CosineDistance(), widths=(1, 2)),
             target=drawn(),
             equal=torch.clone,
         )
@@ -105,7 +105,7 @@ def test_two_rows_have_no_choice():
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_temperature_that_means_nothing_is_refused(temperature):
     with pytest.raises(ValueError, match="`temperature > 0` must hold, but got"):
-        ScoreDistribution(temperature)
+        ScoreDistribution(temperature=temperature)
     with pytest.raises(ValueError, match="`temperature > 0` must hold, but got"):
         score_distribution(torch.eye(3), torch.eye(3), temperature=temperature)
 
@@ -148,7 +148,7 @@ def test_a_prefix_can_be_compared_with_the_whole():
     )
     loss = ScoreDistribution()
     expected = (loss(student[:, :2], teacher) + loss(student, teacher)) / 2
-    wrapped = Matryoshka(loss, widths=(2, 4), against="whole")
+    wrapped = Matryoshka(loss=loss, widths=(2, 4), against="whole")
     torch.testing.assert_close(wrapped(student, teacher), expected)
 
 
@@ -157,9 +157,9 @@ def test_widths_that_are_not_there_are_refused(widths):
     rows = torch.zeros(3, 4)
     with pytest.raises(ValueError, match=r"`1 <= width <= 4` must hold for each of `widths`"):
         matryoshka(CosineDistance(), rows, rows, widths=widths)
-    if not widths or min(widths) < 1:
+    if widths and min(widths) < 1:
         with pytest.raises(ValueError, match="`width >= 1` must hold for each of `widths`"):
-            Matryoshka(CosineDistance(), widths)
+            Matryoshka(loss=CosineDistance(), widths=widths)
 
 
 def test_a_prefix_wider_than_the_teacher_is_refused():
@@ -170,4 +170,4 @@ def test_a_prefix_wider_than_the_teacher_is_refused():
 @pytest.mark.usefixtures("as_users_run_it")
 def test_another_word_for_the_other_side_is_refused():
     with pytest.raises(ValueError, match="`against` must be one of prefix, whole"):
-        Matryoshka(CosineDistance(), (1,), against="half")
+        Matryoshka(loss=CosineDistance(), widths=(1,), against="half")

@@ -45,7 +45,8 @@ def test_these_are_the_kinds_and_nothing_can_be_added_while_running():
     assert sorted(CATALOGUE) == ["convnet", "mlp", "resnet", *texts, "vit"]
     with pytest.raises(TypeError):
         CATALOGUE["mine"] = nn.Linear
-    assert set(models.__all__) == {"CATALOGUE", *(c.__name__ for c in CATALOGUE.values())}
+    kinds = [*CATALOGUE.values(), *models.CAUSAL.values()]
+    assert set(models.__all__) == {"CATALOGUE", "CAUSAL", *(c.__name__ for c in kinds)}
 
 
 @pytest.mark.parametrize("kind", KINDS)

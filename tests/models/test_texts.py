@@ -134,3 +134,24 @@ def test_the_example_in_the_manual_runs(kind):
     result = doctest.testmod(importlib.import_module(f"understudy.models.{kind}"))
     assert result.attempted > 0
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "text_static"])
+def test_asked_once_per_token_every_real_one_is_answered_whatever_is_behind_it(kind):
+    network, rows = small(kind, each_token=True).eval(), texts(12, 7, 3, 0)
+    together = network(rows)
+    assert together.shape == (4, 12, 5)
+    assert together.isfinite().all()
+    for at, length in enumerate((12, 7, 3)):
+        alone = network(rows[at : at + 1, :length])
+        torch.testing.assert_close(alone, together[at : at + 1, :length])
+    # A token's answer is its own, and knows its neighbours.
+    other = rows.clone()
+    other[0, 5] = 4 if int(rows[0, 5]) != 4 else 5
+    moved = (network(other)[0] - together[0]).abs().amax(dim=1)
+    assert moved[5] > 0
+    assert moved[4] > 0
+    same = small(kind).state_dict()
+    assert {n: v.shape for n, v in network.state_dict().items()} == {
+        n: v.shape for n, v in same.items()
+    }, "the same weights serve both"

@@ -140,11 +140,19 @@ def test_a_temperature_in_an_earlier_phase_is_looked_at_too(run_small, small):
     ({"views": 2}, "`views` counts random views, but `data.views` is empty"),
     ({"use": "live", "store": "x"}, "`use: live` stores nothing"),
     ({"backend": "fast"}, "backend"),
+    ({"tolerance": 0.0}, "tolerance"),
 ])  # fmt: skip
 def test_mistakes_in_the_section_are_found_before_anything_runs(run_small, small, labels, law):
     with pytest.raises(RecipeError) as error:
         run_small(small(labels=labels))
     assert law in str(error.value)
+
+
+def test_a_backend_may_differ_as_far_as_the_recipe_allows(run_small, small, tmp_path):
+    labels = {"backend": "bf16", "tolerance": 1e-7}
+    with pytest.raises(ModelError, match=r"backend `bf16`: differs by"):
+        run_small(small(labels=labels), until="labels")
+    run_small(small(labels=labels | {"tolerance": 10.0}), until="labels")
 
 
 def test_k_larger_than_the_classes_is_refused_with_both(run_small, small):

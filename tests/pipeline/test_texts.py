@@ -15,6 +15,7 @@ from understudy.cli.main import run as command
 from understudy.deployed import Deployed, text_rows
 from understudy.errors import DataError, ModelError, RecipeError
 from understudy.folders import read_json
+from understudy.models.weights import read_weights
 from understudy.pipeline import run
 
 GOOD = ["fine", "lovely", "great", "warm", "bright", "clever"]
@@ -278,3 +279,31 @@ def test_a_folder_of_an_installed_package_can_be_named(tmp_path):
     place = recipes.Source(folder=tmp_path)
     assert (place.resolve("package:understudy/recipe") / "load.py").is_file()
     assert not place.resolve("package:no_such_package_here/model").exists()
+
+
+def test_a_student_begins_with_its_teachers_token_vectors_and_so_does_the_control(start, tmp_path):
+    record = start({"student.token_vectors": {"scale": 0.5, "frozen": True}})
+    assert record.data["models"]["student"]["scores"]["accuracy"]["value"] > 0.75
+    teacher = read_weights(tmp_path / "run" / "teacher" / "weights.safetensors")
+    start_of = read_weights(tmp_path / "run" / "student" / "seed-0.safetensors")
+    own = next(value for name, value in start_of.items() if name.endswith("embedding.weight"))
+    theirs = next(value for name, value in teacher.items() if name.endswith("embedding.weight"))
+    centred = theirs - theirs.mean(dim=0)
+    left = own - centred @ torch.linalg.lstsq(centred, own - own.mean(dim=0)).solution
+    assert left.var(dim=0).max() < 1e-6 * own.var()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"student.model.dim": 17}, "no more numbers per token than it, but got 17 and 16"),
+        ({"teacher": {"ensemble": []}}, "exactly one of"),
+        ({"student.model": None, "student.from_teacher": {"kind": "depth", "keep": 1}}, "for a"),
+    ],
+)
+def test_token_vectors_that_cannot_be_taken_are_refused_before_the_teacher_learns(
+    start, tmp_path, changes, told
+):
+    with pytest.raises((ModelError, RecipeError), match=told):
+        start({"student.token_vectors": {}, **changes})
+    assert not (tmp_path / "run" / "teacher").exists()

@@ -7,7 +7,7 @@ from understudy.errors import RecipeError
 from understudy.recipe import cuts, loads
 
 TEACHER = "teacher: {model: {kind: mlp}, training: {}}\n"
-KINDS = ("depth", "width", "low_rank", "sharing", "scratch")
+KINDS = ("depth", "width", "low_rank", "sharing", "lora", "scratch")
 
 
 def read(cut):
@@ -121,6 +121,14 @@ def test_a_fresh_network_can_only_come_first():
     (told,) = mistakes("[{keep: 0.5}, {kind: scratch, parameters: 0.5}]")
     assert "must be the first of `from_teacher`" in told
     assert len(read("[{kind: scratch, parameters: 0.5}, {kind: width, keep: 0.5}]")) == 2
+
+
+def test_updates_beside_frozen_weights_can_only_come_last():
+    for wrong in ("[{kind: lora}, {keep: 0.5}]", "[{kind: scratch, parameters: 9}, {kind: lora}]"):
+        (told,) = mistakes(wrong)
+        assert "must be the last of `from_teacher`, and not with `scratch`" in told
+    depth, lora = read("[{keep: 0.5}, {kind: lora, layers: ['blocks.*']}]")
+    assert (depth.kind, lora.rank, lora.alpha, lora.layers) == ("depth", 8, 16.0, ("blocks.*",))
 
 
 @pytest.mark.parametrize("more", ["", "  model: {kind: mlp}\n"])

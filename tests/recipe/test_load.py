@@ -81,8 +81,9 @@ def test_mistakes_of_yaml_and_of_settings_and_of_form_come_together(mistakes):
                                  "but got []"),
     ("steps: [{objective: [{weight: 1}]}]", "steps[0].objective[0].kind: `kind` is required and "
                                             "missing here"),
-    ("task: {kind: klass}", "task.kind: the value must be 'classification' or 'regression', "
-                            "but got 'klass'"),
+    ("task: {kind: klass}", "task.kind: the value must be 'classification', 'regression', "
+                            "'embedding', 'token_classification' or 'language_model', but got "
+                            "'klass'"),
     ("export: {int8: 1}", "export.int8: the value must be a valid boolean, but got 1"),
     ("export: {int8: yes}", "export.int8: the value must be a valid boolean, but got 'yes'"),
     ("labels: {shard_rows: 0}", "labels.shard_rows: the value must be greater than or equal to 1, "

@@ -62,8 +62,8 @@ def test_these_are_teachers(text):
 
 
 @pytest.mark.parametrize(("text", "law"), [
-    ("{}", "exactly one of `model`, `onnx`, `predictor` and `ensemble` must be given, but got "
-           "none"),
+    ("{}", "exactly one of `model`, `onnx`, `predictor`, `zero_shot` and `ensemble` must be given, "
+           "but got none"),
     ("{onnx: a, model: {kind: mlp}}", "but got model and onnx"),
     ("{onnx: a, weights: b}", "`weights` belongs to `model`, but got `onnx` with it"),
     ("{predictor: {kind: custom, target: 'a:b'}, training: {}}", "`training` belongs to `model`"),
@@ -198,7 +198,7 @@ def test_these_are_no_seeds(mistakes, text):
 
 @pytest.mark.parametrize("text", [
     "data: {test: 0}", "data: {test: 1.0}", "data: {test: -3}", "data: {test: .nan}",
-    "data: {validation: 0}", "data: {labelled: 0}", "data: {labelled: 1.5}", "data: {rows: 0}",
+    "data: {validation: 0}", "data: {labelled: -1}", "data: {labelled: 1.5}", "data: {rows: 0}",
     "data: {preprocess: {std: [0]}}", "data: {seed: -1}", "budget: {accuracy_kept: 1.1}",
     "budget: {bytes: 1.5}", "evaluate: {draws: 10}", "evaluate: {margin: -0.1}",
     "steps: [{training: {gradient_clip: 0}}]", "steps: [{training: {batch_size: 1.0}}]",

@@ -75,6 +75,12 @@ def test_a_fresh_network_is_no_step(mistakes):
         assert part in told, told
 
 
+def test_updates_beside_frozen_weights_are_no_step(mistakes):
+    (told,) = mistakes(HEAD + DISTIL + "  - {kind: cut, cuts: {kind: lora, rank: 2}}\n")
+    for part in ("line 5", "steps[1]", "freezes what was learned", "student.from_teacher"):
+        assert part in told, told
+
+
 @pytest.mark.parametrize("steps", [
     DISTIL + CUT + QUANTIZE, PRUNE + AWARE, ROUNDS, DISTIL + "  - {kind: prune, to: 2:4}\n",
 ])  # fmt: skip

@@ -45,6 +45,16 @@ def test_padding_makes_no_difference_and_a_text_of_padding_is_answered(pool, fol
     torch.testing.assert_close(network(rows[1:2, :5]), together[1:2], atol=1e-5, rtol=1e-5)
 
 
+def test_asked_once_per_token_it_answers_from_each_tokens_own_state(folder):
+    network = HFEncoder(folder=folder, **FACTS, each_token=True).eval()
+    rows = texts(12, 5, 0)
+    together = network(rows)
+    assert together.shape == (3, 12, 3)
+    assert together.isfinite().all()
+    torch.testing.assert_close(network(rows[1:2, :5]), together[1:2, :5], atol=1e-5, rtol=1e-5)
+    assert (together[0, 0] - together[0, 1]).abs().max() > 0
+
+
 def test_every_weight_learns_unless_it_is_frozen(folder):
     for freeze, still in (("none", 0), ("embeddings", 1), ("encoder", None)):
         network = HFEncoder(folder=folder, **FACTS, freeze=freeze)

@@ -12,7 +12,7 @@ from understudy.deployed import Deployed
 from understudy.evaluate.cost import flops, parameters
 from understudy.export.onnx import export_onnx
 from understudy.models.deployable import Deployable
-from understudy.pipeline.distil import predict
+from understudy.pipeline.asking import predict
 from understudy.students.blocks.chain import answer_of
 
 

@@ -13,7 +13,9 @@ from understudy.build.layers import Matched, captured, match, reads_layers
 from understudy.build.parts import (
     MODELS,
     codec,
+    coder,
     constructor,
+    folder,
     network,
     predictor,
     source,
@@ -24,6 +26,7 @@ from understudy.build.parts import (
 from understudy.build.schema import schema
 from understudy.build.targets import sources
 from understudy.build.terms import terms, with_adapters
+from understudy.build.unlabelled import unlabelled, unlabelled_sources
 
 __all__ = [
     "MODELS",
@@ -36,7 +39,9 @@ __all__ = [
     "check_term",
     "checked",
     "codec",
+    "coder",
     "constructor",
+    "folder",
     "match",
     "network",
     "plan_cut",
@@ -50,6 +55,8 @@ __all__ = [
     "tokenizer",
     "tokenizer_mark",
     "traced",
+    "unlabelled",
+    "unlabelled_sources",
     "views",
     "with_adapters",
 ]

@@ -18,8 +18,13 @@ from understudy.build.check_terms import (
     order_mistakes,
     teacher_mistakes,
 )
+from understudy.build.check_tokens import token_mistakes
+from understudy.build.check_vectors import vector_mistakes
+from understudy.build.check_writing import writing_mistakes
+from understudy.build.commissions import commission_mistakes
 from understudy.build.parts import MODELS, PATHS, named_files, unknown_kind, with_paths
 from understudy.build.targets import TargetError, resolve
+from understudy.build.unlabelled import unlabelled_sources
 from understudy.data.views import CATALOGUE as VIEWS
 from understudy.data.views import MIXING, misplaced
 from understudy.engine import OURS, quiet_lightning
@@ -45,6 +50,7 @@ Place = tuple[str | int, ...]
 FACTS = (
     *("inputs", "channels", "height", "image_width"),
     *("vocabulary", "pad", "length", "width"),
+    *("context", "begin", "end"),
 )
 
 
@@ -63,6 +69,10 @@ def check(recipe: Recipe, place: Source) -> None:
         found += _objective(phase, (*where, "objective"), recipe, place)
     found += order_mistakes([(phase.objective, (*where, "objective")) for where, phase in phases])
     found += labels_mistakes(recipe)
+    found += vector_mistakes(recipe, place, _rows)
+    found += token_mistakes(recipe)
+    found += writing_mistakes(recipe, place)
+    found += commission_mistakes(recipe, place)
     for where, training in _trainings(recipe):
         found += _training(training, where)
     if found:
@@ -118,6 +128,7 @@ def check_term(entry: TermEntry, task: str) -> None:
 
 def _data(recipe: Recipe, place: Source) -> Iterator[Mistake]:
     yield from _rows(recipe.data.source, ("data", "source"), place)
+    yield from _unlabelled(recipe, place)
     if recipe.data.tokenizer.file is not None:
         there = str(place.resolve(recipe.data.tokenizer.file))
         yield from _file(there, ("data", "tokenizer", "file"))
@@ -133,6 +144,20 @@ def _data(recipe: Recipe, place: Source) -> Iterator[Mistake]:
         yield Mistake(path=("data", "views", number, "kind"), law=law)
 
 
+def _unlabelled(recipe: Recipe, place: Source) -> Iterator[Mistake]:
+    sources = unlabelled_sources(recipe.data)
+    for number, (named, entry) in enumerate(zip(recipe.data.unlabelled, sources, strict=True)):
+        where = ("data", "unlabelled", number)
+        if isinstance(named, str) and recipe.data.source.kind != "text":
+            law = (
+                "a path alone is read as the texts of `data.source` are, but that is of kind "
+                f"`{recipe.data.source.kind}`: write a whole source, `{{kind: ..., path: ...}}`"
+            )
+            yield Mistake(path=where, law=law)
+        else:
+            yield from _rows(entry, where, place)
+
+
 def _rows(entry: Entry, where: Place, place: Source) -> Iterator[Mistake]:
     """What is wrong with a source of rows."""
     yield from _entry(entry, where, data.CATALOGUE, place, ())
@@ -146,6 +171,9 @@ def _teacher(recipe: Recipe, place: Source) -> Iterator[Mistake]:
     yield from _member(recipe.teacher, ("teacher",), place)
     for number, member in enumerate(recipe.teacher.ensemble):
         yield from _member(member, ("teacher", "ensemble", number), place)
+    if recipe.teacher.told_classes is not None and recipe.task.kind != "classification":
+        law = f"a zero-shot teacher tells classes, but the task is {recipe.task.kind}: use another"
+        yield Mistake(path=("teacher",), law=law)
 
 
 def _member(
@@ -156,6 +184,8 @@ def _member(
         yield from _folder(member.model, (*where, "model", "folder"), place)
     if member.predictor is not None:
         yield from _entry(member.predictor, (*where, "predictor"), {}, place, ())
+    if member.zero_shot is not None:
+        yield from _encoder(member.zero_shot.encoder, (*where, "zero_shot", "encoder"), place)
     for name in ("weights", "onnx"):
         value = getattr(member, name)
         if value is not None:
@@ -163,10 +193,13 @@ def _member(
 
 
 def _folder(entry: Entry, where: Place, place: Source) -> Iterator[Mistake]:
-    """What looks like a path must be there; a name of a hub is looked for when it is needed."""
     value = entry.parameters.get("folder")
-    if entry.kind not in MODELS or not isinstance(value, str):
-        return
+    if entry.kind in MODELS and isinstance(value, str):
+        yield from _encoder(value, where, place)
+
+
+def _encoder(value: str, where: Place, place: Source) -> Iterator[Mistake]:
+    """What looks like a path must be there; a name of a hub is looked for when it is needed."""
     path = value.startswith((".", "/", "~", "package:")) or value.count("/") > 1
     if path and not place.resolve(value).is_dir():
         there = place.resolve(value)

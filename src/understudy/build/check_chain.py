@@ -18,14 +18,14 @@ def chain_mistakes(recipe: Recipe) -> Iterator[Mistake]:
     """Mistakes in where a student comes from and in what its steps do."""
     yield from _teacher(recipe)
     yield from _budget(recipe)
+    yield from _frozen(recipe)
     yield from _layers(recipe)
 
 
 def _teacher(recipe: Recipe) -> Iterator[Mistake]:
     if recipe.student.inherits and recipe.teacher.model is None:
-        given = next(
-            (n for n in ("onnx", "predictor", "ensemble") if getattr(recipe.teacher, n)), "none"
-        )
+        others = ("onnx", "predictor", "zero_shot", "ensemble")
+        given = next((n for n in others if getattr(recipe.teacher, n)), "none")
         law = (
             "a student is cut from a teacher that is one PyTorch `model`, but the teacher is "
             f"`{given}`: give `student.model` instead"
@@ -45,6 +45,20 @@ def _budget(recipe: Recipe) -> Iterator[Mistake]:
             "bytes, flops or latency_ms"
         )
         yield Mistake(path=("student", "blockwise"), law=law)
+
+
+def _frozen(recipe: Recipe) -> Iterator[Mistake]:
+    """Weights that are frozen cannot be changed by later steps."""
+    if not any(cut.kind == "lora" for cut in recipe.student.from_teacher):
+        return
+    for number, step in enumerate(recipe.steps):
+        if step.kind in ("cut", "prune") or getattr(step, "aware", False):
+            law = (
+                f"a student of `kind: lora` has frozen weights, but `{step.kind}` changes them "
+                "while it learns: cut before it in `from_teacher`, or train all weights"
+                + (", or leave out `aware`" if step.kind == "quantize" else "")
+            )
+            yield Mistake(path=("steps", number, "kind"), law=law)
 
 
 def _layers(recipe: Recipe) -> Iterator[Mistake]:

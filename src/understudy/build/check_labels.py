@@ -17,24 +17,26 @@ def labels_mistakes(recipe: Recipe) -> Iterator[Mistake]:
     """Mistakes of the section, and of losses that cannot read what it stores."""
     options, at = recipe.labels, ("labels", "codec")
     yield from _nothing_to_leave_out_of(recipe)
-    kinds = [kind for kind in CODECS if kind != "hidden"]  # its head comes from the teacher itself
+    # A language model's head comes from the teacher itself.
+    language = recipe.task.kind == "language_model"
+    kinds = [kind for kind in CODECS if kind != "hidden" or language]
     if options.codec.kind not in kinds:
         law = f"unknown kind `{options.codec.kind}`: {did_you_mean(options.codec.kind, kinds)}"
         yield Mistake(path=(*at, "kind"), law=law)
         return
-    wrong = list(made(CODECS[options.codec.kind], options.codec.parameters, at))
+    # States are stored as numbers are, in some precision.
+    codec = CODECS["dense" if options.codec.kind == "hidden" else options.codec.kind]
+    wrong = list(made(codec, options.codec.parameters, at))
     yield from wrong
     if options.views is not None and not recipe.data.views:
         law = "`views` counts random views, but `data.views` is empty: remove it, or add views"
         yield Mistake(path=("labels", "views"), law=law)
-    if (
-        wrong
-        or _asked_at_every_step(recipe)
-        or not CODECS[options.codec.kind](**options.codec.parameters).listed
-    ):
+    if wrong or _asked_at_every_step(recipe) or not codec(**options.codec.parameters).listed:
         return
     entries = [entry for phase in recipe.phases for entry in phase.objective]
-    laws = dict.fromkeys(_unreadable(entry, options.codec.kind) for entry in entries)
+    # Over a vocabulary any divergence reads listed outcomes, if they were not drawn.
+    told = _undrawn if language else _unreadable
+    laws = dict.fromkeys(told(entry, options.codec.kind) for entry in entries)
     yield from (Mistake(path=(*at, "kind"), law=why) for why in laws if why is not None)
 
 
@@ -56,6 +58,11 @@ def _nothing_to_leave_out_of(recipe: Recipe) -> Iterator[Mistake]:
             f"teacher is asked at every step ({why}): {remedy}, or remove `on_bad_rows`"
         )
         yield Mistake(path=("labels", "on_bad_rows"), law=law)
+
+
+def _undrawn(entry: TermEntry, codec: str) -> str | None:
+    """Why a loss over a vocabulary cannot read what this codec gives back; None where it can."""
+    return _unreadable(entry, codec) if codec == "sampled" else None
 
 
 def _unreadable(entry: TermEntry, codec: str) -> str | None:

@@ -12,6 +12,7 @@ from torch import nn
 from understudy import losses
 from understudy.build.arguments import accepted, coerced, wrong_arguments
 from understudy.build.check_labels import made
+from understudy.build.check_tokens import made_for
 from understudy.build.parts import unknown_kind
 from understudy.build.terms import split_schedules
 from understudy.errors import Mistake, ModelError, did_you_mean
@@ -20,8 +21,16 @@ from understudy.losses import Row
 from understudy.recipe import Entry, Phase, TeacherSection, TermEntry
 
 Place = tuple[str | int, ...]
+# Losses around another: what that one reads, which it is by default, and their own constants.
+_WRAPPERS = {
+    "standardize": ("logits", "soft_target", ()),
+    "matryoshka": ("embedding", "cosine", ("widths", "against")),
+}
 # What an adapter is told by a dry run and by the data, not by the recipe.
-_FOUND = ("student", "teacher", "ids", "labels", "margins")
+_FOUND = (
+    *("student", "teacher", "ids", "labels", "margins"),
+    *("student_words", "teacher_words"),
+)
 
 
 def objective_mistakes(
@@ -45,36 +54,39 @@ def objective_mistakes(
             yield Mistake(path=(*at, "kind"), law=law)
         elif entry.kind == "custom":
             yield from custom(entry, at)
-        elif task not in losses.CATALOGUE[entry.kind].tasks:
-            fits = [k for k, row in losses.CATALOGUE.items() if task in row.tasks]
+        elif not made_for(task, losses.CATALOGUE[entry.kind]):
+            fits = [k for k, row in losses.CATALOGUE.items() if made_for(task, row)]
             law = f"`{entry.kind}` is not made for {task}: use one of {', '.join(fits)}"
             yield Mistake(path=(*at, "kind"), law=law)
-        elif entry.kind == "standardize":
-            yield from _standardize(entry, at, task, custom)
+        elif entry.kind in _WRAPPERS:
+            yield from _wrapping(entry, at, task, custom)
         else:
             yield from _loss(entry, at)
         yield from _adapter(entry, at)
 
 
-def _standardize(
+def _wrapping(
     entry: TermEntry, at: Place, task: str, custom: Callable[[Entry, Place], list[Mistake]]
 ) -> Iterator[Mistake]:
-    unknown = sorted(set(entry.parameters) - {"of"})
+    kind, (reads, usual, own) = entry.kind, _WRAPPERS[entry.kind]
+    unknown = sorted(set(entry.parameters) - {"of", *own})
     if unknown:
-        law = f"unknown parameter `{unknown[0]}`: `standardize` has `of`, another term on logits"
+        law = f"unknown parameter `{unknown[0]}`: `{kind}` has `of`, another term on {reads}"
         yield Mistake(path=(*at, unknown[0]), law=law)
+    given = {name: value for name, value in entry.parameters.items() if name in own}
+    yield from made(losses.CATALOGUE[kind].loss, given, at)
     try:
-        of = TermEntry.model_validate(entry.parameters.get("of", {"kind": "soft_target"}))
+        of = TermEntry.model_validate(entry.parameters.get("of", {"kind": usual}))
     except ValidationError as error:
-        law = f"`of` must be a term on logits, such as {{kind: soft_target}}: {_first(error)}"
+        law = f"`of` must be a term on {reads}, such as {{kind: {usual}}}: {_first(error)}"
         yield Mistake(path=(*at, "of"), law=law)
         return
     row = losses.CATALOGUE.get(of.kind)
-    if of.kind == "standardize" or (row is not None and (row.needs != ("logits",) or row.adapter)):
-        law = f"`standardize` wraps a term on logits that learns nothing, but got `{of.kind}`"
+    if of.kind == kind or (row is not None and (row.needs != (reads,) or row.adapter)):
+        law = f"`{kind}` wraps a term on {reads} that learns nothing, but got `{of.kind}`"
         yield Mistake(path=(*at, "of"), law=law)
     elif "weight" in of.model_fields_set:
-        law = "a weight stands beside `kind: standardize`, not inside `of`: move it"
+        law = f"a weight stands beside `kind: {kind}`, not inside `of`: move it"
         yield Mistake(path=(*at, "of"), law=law)
     else:
         for found in objective_mistakes((of,), (), task, custom):
@@ -163,6 +175,8 @@ def _wanted(row: Row) -> set[str]:
 
 def _bad_constants(what: type[nn.Module], given: Mapping[str, Any]) -> dict[str, str]:
     """Constants that an adapter refuses whatever the layers: tried on vectors, where it can be."""
+    if not given:  # what is found by itself is not there yet
+        return {}
     known = accepted(what, {"ids": torch.arange(4)})
     sides: list[tuple[int, ...]] = [(64,)]
     with torch.random.fork_rng(devices=[]):
@@ -185,6 +199,7 @@ def teacher_mistakes(
     if teacher.model is not None:
         return
     what = "an ensemble" if teacher.ensemble else "an ONNX file" if teacher.onnx else "a callable"
+    what = "a zero-shot teacher" if teacher.zero_shot is not None else what
     for number, entry in enumerate(entries):
         row = losses.CATALOGUE.get(entry.kind)
         reads = row.layers != "none" if row is not None else entry.layers is not None

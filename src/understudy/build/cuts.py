@@ -8,16 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from understudy.contracts import Student
-from understudy.recipe import Cut, DepthCut, LowRankCut, ScratchCut, SharingCut, WidthCut
+from understudy.recipe import (
+    Cut,
+    DepthCut,
+    LoraUpdates,
+    LowRankCut,
+    ScratchCut,
+    SharingCut,
+    WidthCut,
+)
 from understudy.students.depth import DepthPlan, cut_depth, plan_depth
 from understudy.students.importance.measuring import Importance, importance
 from understudy.students.importance.weighting import scales
+from understudy.students.lora import LoraPlan, add_lora, plan_lora
 from understudy.students.low_rank.cutting import LowRankPlan, cut_low_rank, plan_low_rank
 from understudy.students.scaled.family import ScaledPlan, plan_scaled
 from understudy.students.sharing import SharingPlan, cut_sharing, plan_sharing
 from understudy.students.width.cutting import WidthPlan, cut_width, plan_width
 
-Plan = DepthPlan | WidthPlan | LowRankPlan | SharingPlan | ScaledPlan
+Plan = DepthPlan | WidthPlan | LowRankPlan | SharingPlan | LoraPlan | ScaledPlan
 # How a cut by importance measures; the others need no measurement.
 MEASURED = ("importance", "cosine", "skip", "taylor")
 # Rows for replaying a plan: its shapes depend on none of them.
@@ -45,7 +54,7 @@ def calibration_rows(cut: Cut) -> int:
     """How many training rows a cut wants to see."""
     if isinstance(cut, DepthCut):
         return cut.importance.rows if cut.by in MEASURED else FEW
-    return FEW if isinstance(cut, ScratchCut) else cut.rows
+    return FEW if isinstance(cut, ScratchCut | LoraUpdates) else cut.rows
 
 
 def plan_cut(
@@ -98,6 +107,8 @@ def plan_cut(
         ), None
     if isinstance(cut, SharingCut):
         return plan_sharing(network, rows, groups=cut.groups, by=cut.by), None
+    if isinstance(cut, LoraUpdates):
+        return plan_lora(network, rows, rank=cut.rank, alpha=cut.alpha, layers=cut.layers), None
     assert family is not None
     return plan_scaled(
         family.make,
@@ -155,6 +166,8 @@ def apply_cut(
         return cut_low_rank(network, plan, rows)
     if isinstance(plan, SharingPlan):
         return cut_sharing(network, plan, rows)
+    if isinstance(plan, LoraPlan):
+        return add_lora(network, plan, seed=seed)
     assert family is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -168,6 +181,7 @@ def read_plan(data: Mapping[str, Any]) -> Plan:
         "width": WidthPlan,
         "low_rank": LowRankPlan,
         "sharing": SharingPlan,
+        "lora": LoraPlan,
         "scaled": ScaledPlan,
     }
     plan: Plan = kinds[data["kind"]].from_data(data)

@@ -12,6 +12,7 @@ from understudy import data, models
 from understudy.build.arguments import accepted, coerced, required
 from understudy.build.targets import TargetError, resolve, told
 from understudy.data.files import split_key
+from understudy.data.language_tokens import Coder, read_coder, train_coder
 from understudy.data.rows import Rows
 from understudy.data.tokenizers import read_tokenizer, train_tokenizer
 from understudy.data.tokens import TokenFacts
@@ -23,7 +24,10 @@ from understudy.folders import file_checksum
 from understudy.labels.codecs import CATALOGUE as CODECS
 from understudy.labels.codecs.form import Codec
 from understudy.recipe import Entry, Source, TokenizerSection
+from understudy.students.static.student import Static
+from understudy.teachers.hf_causal import HFCausal, load_hf_causal
 from understudy.teachers.hf_encoder import HFEncoder
+from understudy.teachers.sentence_model import SentenceModel
 
 # What rows must be where a network has an argument of this name.
 NEEDS: Final[Mapping[str, str]] = MappingProxyType(
@@ -31,9 +35,29 @@ NEEDS: Final[Mapping[str, str]] = MappingProxyType(
     | dict.fromkeys(("vocabulary", "pad", "length"), "texts")
     | {"inputs": "rows of numbers"}
 )
+
+
+def hf_causal(*, folder: str, begin: int | None = None, end: int | None = None) -> HFCausal:
+    """A causal model of Hugging Face, by the tokens that begin and end a document in its rows.
+
+    Args:
+        folder: of the model, or its name.
+        begin: the token that a document begins with.
+        end: the token that a document ends with.
+    """
+    return load_hf_causal(folder, begin=begin, end=end)
+
+
 # Networks by their kind: small ones of our own, and those that others have pretrained.
 MODELS: Final[Mapping[str, Callable[..., nn.Module]]] = MappingProxyType(
-    {**models.CATALOGUE, "hf_encoder": HFEncoder}
+    {
+        **models.CATALOGUE,
+        "static": Static,
+        "hf_encoder": HFEncoder,
+        "sentence_encoder": SentenceModel,
+        **models.CAUSAL,
+        "hf_causal": hf_causal,
+    }
 )
 # Parameters of data sources that are paths, relative to the recipe's folder. A place inside an
 # `.npz` file follows a colon.
@@ -166,10 +190,14 @@ def constructor(
     function = MODELS[entry.kind]
     given = coerced(function, entry.parameters)
     if isinstance(given.get("folder"), str):
-        there = place.resolve(given["folder"])
-        # A name of the hub is no path.
-        given["folder"] = str(there) if there.exists() else given["folder"]
+        given["folder"] = folder(given["folder"], place)
     return function, accepted(function, facts) | given
+
+
+def folder(value: str, place: Source) -> str:
+    """Where a model's folder is; a name of the hub, which is no path, stays what it is."""
+    there = place.resolve(value)
+    return str(there) if there.exists() else value
 
 
 def tokenizer(section: TokenizerSection, place: Source, texts: Iterable[str]) -> Tokenizer:
@@ -188,6 +216,18 @@ def tokenizer(section: TokenizerSection, place: Source, texts: Iterable[str]) ->
         lower=section.lower,
         length=section.max_length,
     )
+
+
+def coder(section: TokenizerSection, place: Source, texts: Iterable[str]) -> Coder:
+    """What makes tokens of a language model's documents: from a file, or trained on these texts.
+
+    Raises:
+        DataError: there is no such tokenizer, or the texts make none.
+        MissingExtraError: tokenizers is not installed.
+    """
+    if section.file is not None:
+        return read_coder(place.resolve(section.file))
+    return train_coder(texts, size=section.size)
 
 
 def tokenizer_mark(section: TokenizerSection, place: Source) -> dict[str, str]:

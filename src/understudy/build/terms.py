@@ -87,6 +87,8 @@ def _term(entry: TermEntry, name: str, place: Source) -> Term:
         )
     if entry.kind == "standardize":
         return _standardized(entry, name, place)
+    if entry.kind == "matryoshka":
+        return _matryoshka(entry, name, place)
     row = losses.CATALOGUE[entry.kind]
     constants, temperature = split_schedules(entry.parameters)
     return Term(
@@ -112,6 +114,13 @@ def _standardized(entry: TermEntry, name: str, place: Source) -> Term:
     return replace(term, loss=losses.Standardized(loss=term.loss), weight=entry.weight)
 
 
+def _matryoshka(entry: TermEntry, name: str, place: Source) -> Term:
+    """A loss on embeddings that is taken of prefixes too."""
+    given = dict(entry.parameters)
+    term = _term(TermEntry.model_validate(given.pop("of", {"kind": "cosine"})), name, place)
+    return replace(term, loss=losses.Matryoshka(loss=term.loss, **given), weight=entry.weight)
+
+
 def _adapted(
     entry: TermEntry, term: Term, found: Matched | None, known: Mapping[str, Any], seed: int
 ) -> Term:
@@ -129,6 +138,11 @@ def _adapted(
     settings = accepted(what, settings)
     if found is not None and "margins" in found.settings:
         settings["margins"] = [torch.tensor(margin) for margin in found.settings["margins"]]
+    if [n for n in required(what, {"student_words": 0}) if n not in settings]:
+        raise ModelError(
+            f"`{term.name}` compares words, which are counted in a recipe of texts: in Python make "
+            "the adapter, `understudy.features.words.Words`, and give it in a `Term`"
+        )
     lacking = [n for n in required(what, {"ids": 0}) if n not in settings]
     if lacking:
         raise ModelError(

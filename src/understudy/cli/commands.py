@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from understudy.cli import blockwise, labels
+from understudy.cli import blockwise, labels, predicting
 from understudy.cli.arguments import Json, Out, Quiet, RecipePath, RunPath, Seed, Settings
 from understudy.errors import RunError, did_you_mean
 
@@ -209,57 +209,7 @@ def report(run: RunPath) -> None:
     typer.echo(path)
 
 
-@app.command()
-def predict(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or an ONNX file.", metavar="RUN")],
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Rows: .npy, .npz:key, .csv, .txt, images, folders."),
-    ] = None,
-    text: Annotated[
-        list[str] | None, typer.Option("--text", help="A text to answer for. Repeatable.")
-    ] = None,
-    pair: Annotated[
-        list[str] | None, typer.Option("--pair", help="The second text of a pair, one per --text.")
-    ] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Answer with the int8 file.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Answer for new rows with an exported student. Loads no torch."""
-    from understudy import deployed
-    from understudy.cli.show import rows, write
-
-    path = run
-    if run.is_dir():
-        path = run / "export" / ("student.int8.onnx" if int8 else "student.onnx")
-    if not path.is_file():
-        raise RunError(
-            f"{run} holds no exported student ({path} is not there): `understudy export RECIPE` "
-            "makes one; or name an ONNX file"
-        )
-    session = deployed.Deployed.open(path)
-    if bool(files) == bool(text) or (pair and not text):
-        raise RunError(
-            "`predict` answers for rows in files or for texts, one of the two: "
-            'give a file, or `--text "..."`'
-        )
-    if text:
-        inputs, names = deployed.text_rows(text, session, pairs=pair or None), list(text)
-    else:
-        inputs, names = deployed.load_rows(list(files or ()), session)
-    answers = deployed.answers(session.predict(inputs), session)
-    if as_json:
-        lines = [{"row": n, **a} for n, a in zip(names, answers, strict=True)]
-        write("\n".join(json.dumps(line) for line in lines))
-    else:
-        head = ("row", "answer")
-        rows(head, [(n, _answer(a)) for n, a in zip(names, answers, strict=True)])
-
-
-def _answer(answer: dict[str, Any]) -> str:
-    if "class" in answer:
-        return f"{answer['class']} ({answer['probability']:.3f})"
-    return ", ".join(f"{name} = {value:.6g}" for name, value in answer["values"].items())
+app.command(name="predict")(predicting.predict)
 
 
 @app.command()

@@ -133,12 +133,12 @@ def _table(data: Mapping[str, Any]) -> Table:
     for number, head in enumerate(heads):
         table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
     for name, model in data["models"].items():
-        score = model["scores"][primary]
+        score = model["scores"].get(primary)  # a teacher is not scored against itself
         latency = model["latency_ms"]
         table.add_row(
             _shown(name, data),
-            f"{score['value']:.4f}",
-            f"{score['low']:.4f}–{score['high']:.4f}",
+            "-" if score is None else f"{score['value']:.4f}",
+            "-" if score is None else f"{score['low']:.4f}–{score['high']:.4f}",
             _number(model["parameters"]),
             _number(model["bytes"]),
             _number(latency["batch1"], 3),

@@ -11,12 +11,18 @@ from typing import Final
 
 from understudy.data.array_files import arrays
 from understudy.data.checks import check_rows
+from understudy.data.conll import conll
 from understudy.data.csv_files import csv
+from understudy.data.documents import completions, documents
 from understudy.data.idx_files import idx
 from understudy.data.image_folders import images
 from understudy.data.parquet_files import parquet
+from understudy.data.restoring import restoring
+from understudy.data.rewriting import rewriting
 from understudy.data.rows import Column, Rows
 from understudy.data.sources import diabetes, digits, from_custom
+from understudy.data.teacher_texts import teacher_text
+from understudy.data.text_lines import lines
 from understudy.data.text_sources import from_dataset, from_texts, text
 
 __all__ = [
@@ -25,15 +31,22 @@ __all__ = [
     "Rows",
     "arrays",
     "check_rows",
+    "completions",
+    "conll",
     "csv",
     "diabetes",
     "digits",
+    "documents",
     "from_custom",
     "from_dataset",
     "from_texts",
     "idx",
     "images",
+    "lines",
     "parquet",
+    "restoring",
+    "rewriting",
+    "teacher_text",
     "text",
 ]
 
@@ -47,5 +60,12 @@ CATALOGUE: Final[Mapping[str, Callable[..., Rows]]] = MappingProxyType(
         "parquet": parquet,
         "images": images,
         "text": text,
+        "documents": documents,
+        "completions": completions,
+        "conll": conll,
+        "restoring": restoring,
+        "rewriting": rewriting,
+        "teacher_text": teacher_text,
+        "lines": lines,
     }
 )

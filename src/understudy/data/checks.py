@@ -69,6 +69,8 @@ def _label_shape(rows: Rows) -> Iterable[str]:
     if rows.labels is None:
         return
     dtype, axes = ("int64", 1) if rows.classes is not None else ("float32", 2)
+    if rows.form == "text" and rows.classes is not None:
+        axes = rows.labels.ndim if rows.labels.ndim in (1, 2) else 1
     if rows.labels.dtype.name != dtype or rows.labels.ndim != axes:
         wanted = "[rows]" if axes == 1 else "[rows, targets]"
         yield (
@@ -155,9 +157,10 @@ def _classes(rows: Rows, labels: NDArray[Any], classes: tuple[str, ...]) -> Iter
     if outside.any():
         yield (
             f"labels must be 0 to {len(classes) - 1}, or -1 for an unlabelled row, but "
-            f"{count_rows(int(outside.sum()))} hold others "
+            f"{count_rows(int(_any(outside).sum()))} hold others "
             f"({examples(np.unique(labels[outside]).tolist())}; "
-            f"ids {examples(rows.ids[outside][:6].tolist())}): correct the labels or the `classes`"
+            f"ids {examples(rows.ids[_any(outside)][:6].tolist())}): correct the labels or the "
+            "`classes`"
         )
     known = np.unique(labels[(labels >= 0) & ~outside])
     if len(known) == 1:
@@ -165,3 +168,8 @@ def _classes(rows: Rows, labels: NDArray[Any], classes: tuple[str, ...]) -> Iter
             f"labels must be of at least two classes, but every labelled row is of "
             f"`{classes[int(known[0])]}`: add rows of another class"
         )
+
+
+def _any(found: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Rows in which something was found, where a row has labels of several words."""
+    return np.asarray(found.any(axis=tuple(range(1, found.ndim))))

@@ -66,8 +66,10 @@ def strata_of(rows: Rows) -> NDArray[np.int64]:
     """The class of each row, or the tenth of its first target; -1 where it is unlabelled."""
     if rows.labels is None:
         return np.full(len(rows), -1, np.int64)
-    if rows.labels.ndim == 1 and rows.labels.dtype.kind == "i":
-        return rows.labels.astype(np.int64)
+    if rows.labels.dtype.kind == "i":
+        # A text whose words have classes is of none itself.
+        words = rows.labels.ndim > 1
+        return np.where(rows.labelled, 0, -1) if words else rows.labels.astype(np.int64)
     known = np.flatnonzero(rows.labelled)
     order = known[np.lexsort((rows.ids[known], rows.labels[known, 0]))]
     bins = np.full(len(rows), -1, np.int64)

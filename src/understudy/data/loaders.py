@@ -5,10 +5,11 @@ epoch, or training beside another process, therefore needs no stored state.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Bool, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -65,6 +66,7 @@ class Shown:
         pool: NDArray[np.int64],
         views: Views | None = None,
         pad: int | None = None,
+        counted: Bool[Tensor, " rows longest"] | None = None,
     ) -> None:
         """Keep the arrays.
 
@@ -76,8 +78,11 @@ class Shown:
             views: the augmentation.
             pad: of rows of token ids, the id that fills them up: batches are cut to their longest
                 row. None: rows keep their length.
+            counted: of rows of token ids, the positions that a model is asked for; labels are one
+                per position then. No view may move a token.
         """
         self._inputs, self._labels, self._ids, self._pad = inputs, labels, ids, pad
+        self._counted = counted
         self._views = views or Views()
         self._pool = torch.empty(0, dtype=torch.int64)
         if self._views.mixes:
@@ -95,12 +100,21 @@ class Shown:
         labels = None if self._labels is None else self._labels[index]
         if views is None or not self._views.random:
             inputs = self._cut(self._inputs.index_select(0, index))
-            return Batch(inputs=inputs, labels=labels, ids=ids)
+            return self._asked(Batch(inputs=inputs, labels=labels, ids=ids), index)
         shown = torch.from_numpy(np.ascontiguousarray(views))
         if self._views.mixes and len(index):
             return self._mixed(index, ids, labels, shown)
         inputs = self._views(self._inputs.index_select(0, index), ids, shown)
-        return Batch(inputs=self._cut(inputs), labels=labels, ids=ids, views=shown)
+        batch = Batch(inputs=self._cut(inputs), labels=labels, ids=ids, views=shown)
+        return self._asked(batch, index)
+
+    def _asked(self, batch: Batch, index: Int64[Tensor, " batch"]) -> Batch:
+        """The batch with the positions that count, and its labels as long as its rows."""
+        if self._counted is None:
+            return batch
+        length = batch.inputs.shape[1]
+        labels = None if batch.labels is None else batch.labels[:, :length]
+        return replace(batch, labels=labels, positions=self._counted[index, :length])
 
     def _cut(self, inputs: Shaped[Tensor, " batch ..."]) -> Shaped[Tensor, " batch ..."]:
         return inputs if self._pad is None else trimmed(inputs, self._pad)
@@ -153,6 +167,7 @@ class MemoryLoader:
         cycle: int | None = None,
         pool: NDArray[np.int64] | None = None,
         pad: int | None = None,
+        counted: Bool[Tensor, " rows longest"] | None = None,
     ) -> None:
         """Batches of `positions` into the arrays.
 
@@ -172,6 +187,7 @@ class MemoryLoader:
                 a part of the rows only, such as a teacher going on with its answers, names all.
             pad: of rows of token ids, the id that fills them up: a batch is as long as its longest
                 row, and where there is a seed, rows of like length meet.
+            counted: of rows of token ids, the positions that a model is asked for.
 
         Raises:
             ValueError: `cycle` is below 1.
@@ -184,6 +200,7 @@ class MemoryLoader:
             pool=positions if pool is None else pool,
             views=self._views,
             pad=pad,
+            counted=counted,
         )
         self._sizes = None if pad is None else row_lengths(inputs, pad)
         self._length = len(positions) if length is None or not len(positions) else length

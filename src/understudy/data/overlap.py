@@ -37,7 +37,9 @@ def without_copies(
     twins = [first.get(key, -1) for key in _keys(rows.inputs, train)]
     copies = np.asarray(twins, np.int64) >= 0
     count = int(copies.sum())
-    if not count or (overlap == "drop" and count <= _DROP_LIMIT * len(train)):
+    # Rows that were added without labels may well hold all test rows: nothing is lost with them.
+    weighed = copies & rows.labelled[train] if rows.labelled.any() else copies
+    if not count or (overlap == "drop" and int(weighed.sum()) <= _DROP_LIMIT * len(train)):
         return train[~copies]
     pairs = (
         f"{rows.ids[at]} = {rows.ids[twin]}"

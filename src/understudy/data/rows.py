@@ -12,7 +12,7 @@ from understudy.errors import DataError
 from understudy.folders import canonical
 
 Form = Literal["image", "table", "text"]
-TaskKind = Literal["classification", "regression"]
+TaskKind = Literal["classification", "regression", "token_classification"]
 
 _CHUNK_BYTES = 1 << 24
 
@@ -39,7 +39,8 @@ class Rows:
             `[rows, columns]` with the codes of categories as whole numbers, texts int32
             `[rows, longest]` token ids, or uint8 `[rows, 16]` digests while they have none.
         labels: classification int64 `[rows]` (-1: unlabelled), regression float32
-            `[rows, targets]` (NaN: unlabelled); None where no row has one.
+            `[rows, targets]` (NaN: unlabelled), of the words of texts int64 `[rows, words]`, -1
+            behind a text's last word; None where no row has one.
         ids: int64 `[rows]`, unique: the position in the source, which stays when others are left
             out. Rows of a source's own test file count on from its training rows.
         form: `image`, `table` or `text`.
@@ -70,7 +71,10 @@ class Rows:
     @property
     def task(self) -> TaskKind:
         """What the labels are for."""
-        return "regression" if self.classes is None else "classification"
+        if self.classes is None:
+            return "regression"
+        words = self.labels is not None and self.labels.ndim == 2
+        return "token_classification" if words else "classification"
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
@@ -89,12 +93,12 @@ class Rows:
 
 
 def labelled_rows(labels: NDArray[Any] | None, count: int) -> NDArray[np.bool_]:
-    """Which of `count` rows have a label: not -1, and no target NaN."""
+    """Which of `count` rows have a label: not -1 (a word that is not), and no target NaN."""
     if labels is None:
         return np.zeros(count, np.bool_)
     if labels.dtype.kind == "f":
         return np.asarray(~np.isnan(labels.reshape(len(labels), -1)).any(axis=1))
-    return np.asarray(labels >= 0)
+    return np.asarray((labels >= 0).any(axis=tuple(range(1, labels.ndim))))
 
 
 def with_test(train: Rows, test: Rows) -> Rows:

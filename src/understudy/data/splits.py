@@ -114,8 +114,8 @@ def split(
 ) -> Splits:
     """Split rows class by class; a regression by tenths of its first target.
 
-    Validation and test rows are labelled ones, where any row is labelled. Each class gets its
-    exact share of every split, rounded up or down.
+    Validation and test rows are labelled ones, where there are any to take them from. Each class
+    gets its exact share of every split, rounded up or down.
 
     Args:
         rows: all of them.
@@ -124,7 +124,7 @@ def split(
         validation: a share or number of the labelled rows that are left.
         rows_limit: at most so many rows for training and validation together.
         labelled: the share or number of training rows that keep their label, at least one per
-            class; the others are used unlabelled.
+            class, or 0; the others are used unlabelled.
         overlap: what a training row that is a copy of a test row means: `drop` leaves it out of
             training, `error` refuses it. Test rows drawn here are compared where rows are images
             or texts or `error` was said, since equal rows of a table are ordinary.
@@ -152,7 +152,7 @@ def split(
         if rows_limit < 2:
             raise DataError(f"`rows` must be at least 2, but got {rows_limit}")
         rest = draws.take(rest, strata, min(rows_limit, len(rest)), _LIMIT)
-    pool = rest[known[rest]]
+    pool = rest[known[rest]] if known[rest].any() else rest
     held = draws.take(pool, strata, _count(validation, len(pool), "validation"), _VALIDATION)
     train = np.setdiff1d(rest, held)
     splits = Splits(
@@ -216,6 +216,8 @@ def _keep_labels(
     draws: Draws,
 ) -> NDArray[np.bool_]:
     mask = rows.labelled[train]
+    if labelled == 0 and isinstance(labelled, int):
+        return np.zeros_like(mask)
     if labelled is None or (isinstance(labelled, float) and labelled == 1.0):
         return mask
     pool = train[mask]
@@ -246,9 +248,14 @@ def _check_classes(rows: Rows, splits: Splits) -> None:
     if rows.classes is None or rows.labels is None or not rows.labelled.any():
         return
     parts = {"train": splits.train_labelled, "validation": splits.validation, "test": splits.test}
+    if rows.labels.ndim > 1:  # of words, among which a rare class may be in few texts
+        parts = {"train": splits.train_labelled}
     problems = []
     for name, positions in parts.items():
-        there = np.bincount(rows.labels[positions].clip(min=0), minlength=len(rows.classes))
+        if not rows.labelled[positions].any():
+            continue  # rows of which none has a label are in no class
+        known = rows.labels[positions]
+        there = np.bincount(known[known >= 0], minlength=len(rows.classes))
         absent = [rows.classes[number] for number in np.flatnonzero(there == 0)]
         if absent:
             problems.append(

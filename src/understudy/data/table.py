@@ -202,7 +202,7 @@ def labels_of(table: Any, wanted: Wanted, *, like: Labels | None = None) -> Labe
     what = "labels" if like is None else "test labels"
     read = [read_column(table, name) for name in wanted.target]
     if len(read) > 1:
-        if wanted.task == "classification":
+        if wanted.task not in (None, "regression"):
             raise DataError(
                 "a classification must have one target column, but got "
                 f"{quoted(wanted.target)}: name one, or say `task: regression`"

@@ -43,14 +43,19 @@ def read_columns(
         return _parquet(path)
     if ending not in (".csv", ".txt", *_TABS, *_JSON):
         raise DataError(f"{path} must be a file of texts, {_KINDS}: rename it, or convert it")
-    text = _decoded(path, encoding)
+    text = decoded(path, encoding)
     if ending in _JSON:
         return _json_lines(path, text)
     mark = delimiter if delimiter is not None else "\t" if ending in _TABS else ","
     return _cells(path, text, mark, quoted=quoted)
 
 
-def _decoded(path: Path, encoding: str) -> str:
+def decoded(path: Path, encoding: str) -> str:
+    """What a file of text holds, gzipped or not.
+
+    Raises:
+        DataError: it cannot be read, or is in another encoding.
+    """
     try:
         with open_plain_or_gzip(path) as file:
             raw = file.read()

@@ -10,6 +10,7 @@ from understudy.data.files import find_file
 from understudy.data.rows import Rows, TaskKind
 from understudy.data.text_files import Columns, read_columns
 from understudy.data.texts import Asked, Empty, text_rows
+from understudy.data.words import labels_of_words, sentences, word_rows
 from understudy.errors import DataError, did_you_mean
 
 
@@ -34,7 +35,8 @@ def text(
     Args:
         path: the file; its ending says what it is. Its first line names the columns (not in JSON).
         text: the column of the texts.
-        target: the column of the labels, or several columns of real targets.
+        target: the column of the labels, or several columns of real targets. A cell that is a list
+            has a label for each word of its text, which may be a list of words too.
         pair: the column of a second text, where a row is two.
         test_path: a file with the source's own test rows.
         rename: columns that have another name in one of the files, as `{there: here}`.
@@ -64,7 +66,7 @@ def text(
         return _renamed(found, rename or {})
 
     test = None if test_path is None else columns(test_path, "test_path")
-    return text_rows(columns(path, "path"), test, asked)
+    return _rows(columns(path, "path"), test, asked)
 
 
 def from_dataset(
@@ -105,7 +107,9 @@ def from_dataset(
                 "a data set must have columns, as `datasets.load_dataset` gives it, but got "
                 f"{type(part).__name__}"
             )
-    named = getattr((getattr(parts[0], "features", None) or {}).get(target), "names", None)
+    feature = (getattr(parts[0], "features", None) or {}).get(target)
+    # Of words, each of which has a label, the class names are those of the inner feature.
+    named = getattr(getattr(feature, "feature", feature), "names", None)
     names = classes if classes is not None else named
     asked = Asked(
         texts=(text,) if pair is None else (text, pair),
@@ -114,11 +118,21 @@ def from_dataset(
         empty=empty,
     )
     read = [{name: list(part[name]) for name in part.column_names} for part in parts]
-    return text_rows(read[0], read[1] if len(read) > 1 else None, asked)
+    return _rows(read[0], read[1] if len(read) > 1 else None, asked)
 
 
-def from_texts(texts: Sequence[Any], labels: Sequence[Any] | NDArray[Any] | None) -> Rows:
+def from_texts(
+    texts: Sequence[Any],
+    labels: Sequence[Any] | NDArray[Any] | None,
+    *,
+    classes: Sequence[str] | None = None,
+) -> Rows:
     """Rows of a list of texts, or of pairs of them, and their labels.
+
+    Args:
+        texts: strings, or pairs of them.
+        labels: one per text, empty where there is none; None: no text has one.
+        classes: the names of the classes in the order of their numbers.
 
     Raises:
         DataError: there is one label too few or too many, or something is no text.
@@ -133,11 +147,25 @@ def from_texts(texts: Sequence[Any], labels: Sequence[Any] | NDArray[Any] | None
     if paired:
         columns = {"text": [a for a, _ in texts], "pair": [b for _, b in texts]}
     names = tuple(columns)
+    named = None if classes is None else tuple(classes)
     target: tuple[str, ...] = ()
     if labels is not None:
         columns["label"] = np.asarray(labels).tolist()
         target = ("label",)
-    return text_rows(columns, None, Asked(texts=names, target=target))
+    return text_rows(columns, None, Asked(texts=names, target=target, classes=named))
+
+
+def _rows(train: Columns, test: Columns | None, asked: Asked) -> Rows:
+    """Rows with a label per text, or per word where the target holds lists or the task says so."""
+    if not labels_of_words(train, asked):
+        return text_rows(train, test, asked)
+    return word_rows(
+        sentences(train, asked),
+        None if test is None else sentences(test, asked, "the test rows: "),
+        classes=asked.classes,
+        empty=asked.empty,
+        name=asked.texts[0],
+    )
 
 
 def _renamed(columns: Columns, names: Mapping[str, str]) -> Columns:

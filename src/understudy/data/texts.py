@@ -39,6 +39,7 @@ class Asked:
         classes: the names of the classes in the order of their numbers.
         empty: what a row without a text means.
         id_column: the column of the ids.
+        numbers: whether a column of texts may hold nothing but numbers.
     """
 
     texts: tuple[str, ...]
@@ -47,6 +48,7 @@ class Asked:
     classes: tuple[str, ...] | None = None
     empty: Empty = "error"
     id_column: str | None = None
+    numbers: bool = False
 
 
 def text_rows(train: Columns, test: Columns | None, asked: Asked) -> Rows:
@@ -56,7 +58,11 @@ def text_rows(train: Columns, test: Columns | None, asked: Asked) -> Rows:
         DataError: a column is absent or holds no texts, texts are empty, or labels are spelled in
             two ways.
     """
-    rows, like = _rows(train, asked, like=None, first_id=0)
+    first = asked
+    if test is not None and asked.classes is not None and not set(asked.target) & set(train):
+        # Only test rows are labelled, with classes that are named: nobody learns from these labels.
+        first = replace(asked, target=()) if set(asked.target) <= set(test) else asked
+    rows, like = _rows(train, first, like=None, first_id=0)
     if test is None:
         return rows
     behind = max(_count(train), int(rows.ids.max(initial=-1)) + 1)
@@ -95,7 +101,9 @@ def _rows(
         raise DataError(
             f"{where}column `{absent[0]}` is not there: {did_you_mean(absent[0], columns)}"
         )
-    texts = list(zip(*(_texts(columns[name], name, where) for name in asked.texts), strict=True))
+    texts = list(
+        zip(*(_texts(columns[name], name, where, asked) for name in asked.texts), strict=True)
+    )
     keep = np.array([all(part.strip() for part in row) for row in texts], np.bool_)
     table = _table(columns, asked)
     ids = ids_of(table, asked.id_column, first_id=first_id)
@@ -112,7 +120,7 @@ def _rows(
     labels = labels_of(table, wanted, like=like) if asked.target else None
     kept = [row for row, stays in zip(texts, keep, strict=True) if stays]
     rows = Rows(
-        inputs=_digests(kept),
+        inputs=digests(kept),
         labels=None if labels is None else labels.values[keep],
         ids=ids[keep],
         form="text",
@@ -125,7 +133,7 @@ def _rows(
     return rows, labels
 
 
-def _texts(values: Sequence[Any], name: str, where: str) -> list[str]:
+def _texts(values: Sequence[Any], name: str, where: str, asked: Asked) -> list[str]:
     odd = [value for value in values if value is not None and not isinstance(value, str)]
     if odd:
         raise DataError(
@@ -134,7 +142,7 @@ def _texts(values: Sequence[Any], name: str, where: str) -> list[str]:
         )
     texts = [value or "" for value in values]
     there = [value for value in texts if value.strip()]
-    if there and all(_number(value) for value in there):
+    if there and not asked.numbers and all(_number(value) for value in there):
         raise DataError(
             f"{where}column `{name}` must hold texts, but holds nothing but numbers "
             f"({examples(there[:6])}): name the column of the texts"
@@ -203,7 +211,7 @@ def _count(columns: Columns) -> int:
     return len(next(iter(columns.values()), ()))
 
 
-def _digests(texts: Sequence[tuple[str, ...]]) -> NDArray[np.uint8]:
+def digests(texts: Sequence[tuple[str, ...]]) -> NDArray[np.uint8]:
     """What stands for texts until they are numbers, uint8 `[rows, 16]`."""
     marks = (
         blake2b(f"{len(row[0])} {' '.join(row)}".encode(), digest_size=_DIGEST).digest()

@@ -9,6 +9,7 @@ from understudy.deployed.rows import load_rows
 from understudy.deployed.session import Deployed
 from understudy.deployed.texts import text_rows
 from understudy.deployed.timing import Latency, available_threads, summarise, time_calls
+from understudy.deployed.word_answers import word_answers
 
 __all__ = [
     "Deployed",
@@ -19,4 +20,5 @@ __all__ = [
     "summarise",
     "text_rows",
     "time_calls",
+    "word_answers",
 ]

@@ -13,7 +13,8 @@ def answers(outputs: NDArray[Any], deployed: Deployed, *, top: int = 3) -> list[
     """One plain dictionary per row of `[rows, width]` outputs.
 
     A classifier gives `class`, `probability` (by the softmax of its logits) and the `top` likely
-    classes, the likeliest first. Everything else gives `values`, by the name of each number.
+    classes, the likeliest first. An encoder gives its `vector`. Everything else gives `values`, by
+    the name of each number.
 
     Raises:
         ExportError: the file names more or fewer classes or targets than it answers with.
@@ -21,6 +22,8 @@ def answers(outputs: NDArray[Any], deployed: Deployed, *, top: int = 3) -> list[
     if deployed.task == "classification" or (deployed.task is None and deployed.classes):
         names = _named(deployed.classes, "classes", outputs, deployed)
         return [_classified(row, names, top) for row in _softmax(outputs)]
+    if deployed.task == "embedding":
+        return [{"vector": [float(value) for value in row]} for row in outputs]
     names = _named(deployed.targets, "targets", outputs, deployed)
     return [
         {"values": {name: float(value) for name, value in zip(names, row, strict=True)}}

@@ -38,6 +38,11 @@ class Deployed:
     ) -> None:
         """Use `Deployed.open`."""
         inputs = session.get_inputs()
+        if "decoder" in metadata:
+            raise ExportError(
+                f"{path} goes on with texts and does not answer rows: use `understudy predict "
+                '--prompt "..."`, or `Decoder.open`'
+            )
         if len(inputs) != 1:
             raise ExportError(
                 f"a deployed model must have one input, but {path} has {len(inputs)} "
@@ -65,8 +70,8 @@ class Deployed:
             ExportError: the file is missing, damaged, or not a model of one input.
         """
         path = Path(path)
-        session = _session(path, threads=threads or available_threads())
-        return cls(session, path=path, metadata=_metadata(session, path))
+        session = open_session(path, threads=threads or available_threads())
+        return cls(session, path=path, metadata=read_metadata(session, path))
 
     @property
     def task(self) -> str | None:
@@ -99,6 +104,9 @@ class Deployed:
     def predict(self, rows: NDArray[Any], *, batch: int = 256) -> NDArray[np.float32]:
         """The answers to raw rows, float32 `[rows, width]`, in order; no rows give no answers.
 
+        A model that is asked per token answers `[rows, length, width]`, with zeros where a row was
+        cut for being padding.
+
         Args:
             rows: raw rows `[rows, ...]`; numbers are widened to the file's type where this keeps
                 their meaning (64-bit floats to 32 bits, integers to floats), else refused.
@@ -121,8 +129,10 @@ class Deployed:
         # Texts of like length together, so that little padding is computed.
         order = np.argsort(lengths(rows, self.pad), kind="stable")
         parts = [rows[order[at : at + batch]] for at in range(0, len(rows), batch)]
-        answers = np.concatenate([self._run(self._cut(part)) for part in parts])
-        return answers[np.argsort(order)]
+        found = [self._run(self._cut(part)) for part in parts]
+        if found[0].ndim == 3:
+            found = [_filled_up(part, rows.shape[1]) for part in found]
+        return np.concatenate(found)[np.argsort(order)]
 
     def latency(
         self,
@@ -149,7 +159,7 @@ class Deployed:
         if len(rows) == 0:
             raise DataError("timing needs a row, but got 0; pass at least one")
         feed = {self._input: self._cut(rows[np.arange(batch) % len(rows)])}
-        session = _session(self.path, threads=threads)
+        session = open_session(self.path, threads=threads)
         outputs = [self._output]
         times = time_calls(lambda: session.run(outputs, feed), seconds=seconds, warm_up=warm_up)
         return summarise(times, batch=batch, threads=threads)
@@ -194,7 +204,17 @@ class Deployed:
         return np.asarray(answer[: len(rows)], np.float32)
 
 
-def _session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
+def _filled_up(answers: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """Answers per token of rows that were cut, as long as the rows were."""
+    return np.pad(answers, ((0, 0), (0, length - answers.shape[1]), (0, 0)))
+
+
+def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
+    """A file on this processor.
+
+    Raises:
+        ExportError: it is missing or damaged.
+    """
     if not path.is_file():
         raise ExportError(f"there is no file {path}; export a model to it first")
     options = onnxruntime.SessionOptions()
@@ -209,7 +229,12 @@ def _session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
         ) from error
 
 
-def _metadata(session: onnxruntime.InferenceSession, path: Path) -> dict[str, Any]:
+def read_metadata(session: onnxruntime.InferenceSession, path: Path) -> dict[str, Any]:
+    """What the maker of an opened file stored in it.
+
+    Raises:
+        ExportError: it is not JSON.
+    """
     stored = session.get_modelmeta().custom_metadata_map
     try:
         return {

@@ -23,6 +23,18 @@ def read_texts(files: Sequence[Path], deployed: Deployed) -> tuple[NDArray[np.in
         DataError: a file is missing, of another kind, not UTF-8, or has not the model's columns.
         MissingExtraError: tokenizers is not installed.
     """
+    found, names = texts_in(files, deployed)
+    first = [row[0] for row in found]
+    second = [row[1] for row in found] if len(deployed.columns or ()) > 1 else None
+    return text_rows(first, deployed, pairs=second), names
+
+
+def texts_in(files: Sequence[Path], deployed: Deployed) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The texts in files, one or two per row as the model takes them, and a name for each row.
+
+    Raises:
+        DataError: a file is missing, of another kind, not UTF-8, or has not the model's columns.
+    """
     columns = [str(column["name"]) for column in deployed.columns or ()] or ["text"]
     found: list[tuple[str, ...]] = []
     names: list[str] = []
@@ -32,9 +44,7 @@ def read_texts(files: Sequence[Path], deployed: Deployed) -> tuple[NDArray[np.in
         names += [f"{file.name}:{number}" for number in range(1, len(own) + 1)]
     if not found:
         raise DataError(f"there must be a text to read, but {files[0]} holds none")
-    first = [row[0] for row in found]
-    second = [row[1] for row in found] if len(columns) > 1 else None
-    return text_rows(first, deployed, pairs=second), names
+    return found, names
 
 
 def _read(file: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:

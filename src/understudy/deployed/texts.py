@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from understudy.deployed.lengths import padded
 from understudy.deployed.session import Deployed
+from understudy.deployed.words import first_tokens, word_spans
 from understudy.errors import DataError, MissingExtraError
 
 _SHOWN = 5
@@ -77,6 +78,11 @@ class Tokenizer:
                 return int(found)
         return self.pad
 
+    def written(self, token: int) -> str:
+        """A token as a text, without what marks that it goes on a word; empty where it has none."""
+        text: str = self._tokenizer.decode([token], skip_special_tokens=False)
+        return text.removeprefix("##").replace("\u0120", " ").strip()
+
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> list[NDArray[np.int32]]:
@@ -86,6 +92,25 @@ class Tokenizer:
             DataError: a text holds half a character, a lone surrogate.
         """
         return [np.array(one.ids, np.int32) for one in self._encodings(texts, pairs)]
+
+    def words(
+        self, texts: Sequence[str]
+    ) -> tuple[list[NDArray[np.int32]], list[NDArray[np.int64]]]:
+        """The ids of each text, and for each of its words the place of its first token.
+
+        The place is -1 where a word has no token: the text was cut, or nothing is left of the word.
+
+        Raises:
+            DataError: a text holds half a character, a lone surrogate.
+        """
+        refuse_surrogates(texts)
+        # Not the fast way, which keeps no places in the text.
+        found = self._tokenizer.encode_batch(list(texts))
+        places = [
+            first_tokens(text, word_spans(text), one.offsets, one.special_tokens_mask)
+            for text, one in zip(texts, found, strict=True)
+        ]
+        return [np.array(one.ids, np.int32) for one in found], places
 
     def cut(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> int:
         """How many of the texts are longer than a row and lose their end."""

@@ -8,6 +8,7 @@ bit for bit the run that was never interrupted, dropout included.
 from understudy.engine.fitting import OURS, Fitted, fit, quiet_lightning
 from understudy.engine.keeper import CHECKPOINT
 from understudy.engine.module import Validate, learning_rate_factor
+from understudy.engine.on_policy import OnPolicy, Writing
 from understudy.engine.probing import BATCHES, Reading, probe
 
 __all__ = [
@@ -15,8 +16,10 @@ __all__ = [
     "CHECKPOINT",
     "OURS",
     "Fitted",
+    "OnPolicy",
     "Reading",
     "Validate",
+    "Writing",
     "fit",
     "learning_rate_factor",
     "probe",

@@ -19,9 +19,10 @@ from torch import nn
 from understudy.contracts import Batch, Teacher
 from understudy.engine.keeper import CHECKPOINT, Keeper, history_csv
 from understudy.engine.module import Distiller, Validate
+from understudy.engine.on_policy import OnPolicy, Writing
 from understudy.errors import MissingExtraError, TrainingError
 from understudy.folders import make_folder, write_atomic
-from understudy.objective import Objective
+from understudy.objective import AnyObjective
 from understudy.recipe import EarlyStopping as Stop
 from understudy.recipe import Training
 from understudy.students.sparse import Masks, Sparsity
@@ -39,17 +40,20 @@ class Fitted:
             the share of weights that are zero where they are pruned.
         epoch: whose weights were kept, counted from 1.
         seconds: of training, over all sessions, a live teacher's included.
+        written: how many batches were given, written by the student and replayed; None where it
+            does not write.
     """
 
     points: tuple[Mapping[str, Any], ...]
     epoch: int
     seconds: float
+    written: Mapping[str, int] | None = None
 
 
 def fit(
     *,
     student: nn.Module,
-    objective: Objective,
+    objective: AnyObjective,
     teacher: Teacher | None,
     training: Training,
     loader: Iterable[Batch],
@@ -61,6 +65,7 @@ def fit(
     on_step: Callable[[int], None] = lambda _: None,
     name: str = "the student",
     sparsity: Sparsity | None = None,
+    writing: Writing | None = None,
 ) -> Fitted:
     """Train `student` in place and leave the chosen weights in it.
 
@@ -82,12 +87,17 @@ def fit(
         sparsity: how many of the student's weights become zero while it learns; they are zero
             exactly at the end. Weights of an epoch before all were gone are not chosen, and early
             stopping waits for it.
+        writing: what a language model itself writes, to learn from in place of some batches; the
+            teacher must be live. None: as `training.on_policy` says, where there is a teacher.
 
     Raises:
-        ModelError: no weight can be pruned so.
-        TrainingError: a loss that is not finite, or a loader without batches or without length.
+        ModelError: no weight can be pruned so, or the student cannot write.
+        TrainingError: a loss that is not finite, a loader without batches or without length, or
+            several processes that would write together.
         KeyboardInterrupt: Ctrl-C; the last checkpoint is whole.
     """
+    if writing is None and training.on_policy is not None and teacher is not None:
+        writing = Writing(OnPolicy.of(training.on_policy), seed=seed)
     keeper = Keeper(folder, training, higher_is_better=higher_is_better)
     callbacks: list[Callback] = [keeper]
     masks = None if sparsity is None else Masks(student, sparsity)
@@ -103,6 +113,7 @@ def fit(
         on_step=on_step,
         name=name,
         masks=masks,
+        writing=writing,
     )
     objective.begin(student)
     checkpoint = folder / CHECKPOINT if folder is not None else None
@@ -113,6 +124,11 @@ def fit(
         # Somebody's loader may draw its first order before the first epoch begins.
         torch.manual_seed(seed << 24)
         trainer = _trainer(training, callbacks, folder, validated=validation is not None)
+        if writing is not None and trainer.world_size > 1:
+            raise TrainingError(
+                f"on-policy batches are written by one process, but there are {trainer.world_size}:"
+                " train in one, or leave `on_policy` out"
+            )
         # A plain iterable: Lightning looks for shuffling in what it takes for a DataLoader.
         rows = None if validation is None else _Plain(validation)
         # Lightning leaves a module in the mode that it came in: a student built or scored before
@@ -128,7 +144,12 @@ def fit(
         masks.cpu().finish(student)
     if folder is not None and trainer.is_global_zero:
         write_atomic(folder / "log.csv", history_csv(keeper.points))
-    return Fitted(points=tuple(keeper.points), epoch=epoch, seconds=keeper.elapsed())
+    return Fitted(
+        points=tuple(keeper.points),
+        epoch=epoch,
+        seconds=keeper.elapsed(),
+        written=None if writing is None else writing.counts,
+    )
 
 
 class _Stopping(EarlyStopping):

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from understudy.contracts import Batch, Teacher
+from understudy.engine.on_policy import Writing
 from understudy.errors import TrainingError
 from understudy.features.hooks import capture
 from understudy.models.deployable import inner
-from understudy.objective import Objective, trained
+from understudy.objective import AnyObjective, answer, scored_rows, trained
 from understudy.recipe import Training
 from understudy.students.sparse import Masks
 
 Validate = Callable[[Tensor, Tensor], float]
+WRITING = "writing"
 
 
 class Distiller(lightning.LightningModule):
@@ -27,7 +29,7 @@ class Distiller(lightning.LightningModule):
         self,
         *,
         student: nn.Module,
-        objective: Objective,
+        objective: AnyObjective,
         teacher: Teacher | None,
         training: Training,
         seed: int,
@@ -35,6 +37,7 @@ class Distiller(lightning.LightningModule):
         on_step: Callable[[int], None],
         name: str = "the student",
         masks: Masks | None = None,
+        writing: Writing | None = None,
     ) -> None:
         """Hold the finished parts.
 
@@ -48,6 +51,7 @@ class Distiller(lightning.LightningModule):
             on_step: called with the number of steps done.
             name: what errors call it.
             masks: of the student's weights, where they are pruned while it learns.
+            writing: what the student itself writes, to learn from in place of some batches.
         """
         super().__init__()
         self.student = student
@@ -56,6 +60,7 @@ class Distiller(lightning.LightningModule):
         # In a tuple, or torch would take a teacher that is a module for a part of this one.
         self._teacher = (teacher,)
         self._training, self._seed = training, seed
+        self._writing = writing
         self._validate, self._on_step, self._name = validate, on_step, name
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
@@ -99,11 +104,16 @@ class Distiller(lightning.LightningModule):
             TrainingError: it is not finite; step and term are named.
         """
         epoch = self.current_epoch + batch_idx / max(1, int(self.trainer.num_training_batches))
+        if self._writing is not None:
+            step = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+            batch = self._writing.batch(
+                self.student, batch, step=step, epoch=epoch, epochs=self._training.epochs
+            )
         (teacher,) = self._teacher
         knowledge = teacher(batch) if teacher is not None else None
         try:
             with capture(inner(self.student), self.objective.spots) as captured:
-                answers = self.student(batch.inputs)
+                answers = answer(self.objective, self.student, batch.inputs)
             total = self.objective(
                 answers,
                 knowledge,
@@ -125,6 +135,16 @@ class Distiller(lightning.LightningModule):
         self._on_step(self.global_step + 1)
         return cast(Tensor, total.loss)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What the student has written goes with it."""
+        if self._writing is not None:
+            checkpoint[WRITING] = self._writing.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with what the student had written."""
+        if self._writing is not None and WRITING in checkpoint:
+            self._writing.load(checkpoint[WRITING])
+
     def means(self) -> dict[str, float]:
         """The epoch's mean loss and parts."""
         return {name: float(value) / self._batches for name, value in self._sums.items()}
@@ -133,7 +153,8 @@ class Distiller(lightning.LightningModule):
         """Keep the answers: the score is taken over all rows at once."""
         del batch_idx
         if batch.labels is not None:
-            self._answers.append((self.student(batch.inputs).float().cpu(), batch.labels.cpu()))
+            answers, labels = scored_rows(self.objective, self.student, batch)
+            self._answers.append((answers.float().cpu(), labels.cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """Log the primary score as `validation`."""

@@ -17,7 +17,7 @@ from understudy.contracts import Batch, Teacher
 from understudy.errors import ModelError, TrainingError
 from understudy.features.hooks import capture
 from understudy.models.deployable import inner
-from understudy.objective import AUTO, Objective, Term, trained, usual
+from understudy.objective import AUTO, AnyObjective, Term, answer, trained, usual
 
 BATCHES = 4
 
@@ -55,7 +55,7 @@ class Reading:
 def probe(
     *,
     student: nn.Module,
-    objective: Objective,
+    objective: AnyObjective,
     teacher: Teacher | None,
     loader: Iterable[Batch],
     epochs: int,
@@ -114,7 +114,7 @@ def _mean_where(values: Sequence[float], numbers: Sequence[float]) -> float:
     return statistics.fmean(there) if there else 0.0
 
 
-def _strongest(objective: Objective, norms: Mapping[str, float]) -> tuple[str, float]:
+def _strongest(objective: AnyObjective, norms: Mapping[str, float]) -> tuple[str, float]:
     """The term with a weight of its own that pulls hardest, and how hard."""
     bad = [n for n in norms if not math.isfinite(norms[n])] if objective.unbalanced else []
     if bad:
@@ -134,14 +134,14 @@ def _strongest(objective: Objective, norms: Mapping[str, float]) -> tuple[str, f
 
 def _look(
     student: nn.Module,
-    objective: Objective,
+    objective: AnyObjective,
     teacher: Teacher | None,
     batch: Batch,
     epochs: int,
 ) -> dict[str, tuple[float, float]]:
     told = teacher(batch) if teacher is not None else None
     with capture(inner(student), objective.spots) as captured:
-        answers = student(batch.inputs)
+        answers = answer(objective, student, batch.inputs)
     features = captured.found()
     try:
         means = objective.means(
@@ -183,7 +183,7 @@ def _norm(mean: Tensor, pulled: list[nn.Parameter], every: list[nn.Parameter]) -
     return math.sqrt(found)
 
 
-def _refuse_alone(objective: Objective, batch: Batch) -> None:
+def _refuse_alone(objective: AnyObjective, batch: Batch) -> None:
     """Say no to a batch without anything to relate, before a student's batch norm does."""
     for term in objective.terms:
         if term.related and len(batch) < 2:
@@ -209,7 +209,7 @@ def _refuse(term: Term, values: list[float], norms: list[float]) -> None:
 
 
 @contextmanager
-def _as_it_was(student: nn.Module, objective: Objective, seed: int) -> Iterator[None]:
+def _as_it_was(student: nn.Module, objective: AnyObjective, seed: int) -> Iterator[None]:
     """Training mode, and afterwards everything as it was found."""
     parts = (student, objective)
     modes = [{m: m.training for m in part.modules()} for part in parts]

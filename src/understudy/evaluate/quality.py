@@ -125,8 +125,10 @@ def row_values(
     score: Score,
     outputs: Float[np.ndarray, " rows width"],
     labels: Shaped[np.ndarray, "*labels"],
-) -> Float64[np.ndarray, " rows"]:
+) -> Float64[np.ndarray, " units"]:
     """What each row says of the score, `[rows]`: the unit of a paired comparison.
+
+    Where the rows of a score of moments are fewer than the answers (`by_row`), it is those rows.
 
     A mean over rows gives its rows. Any other score gives jackknife pseudo-values, rows times the
     score less (rows - 1) times the score without the row: their mean is the score up to a bias of
@@ -138,11 +140,12 @@ def row_values(
     """
     if score.per_row is not None:
         return score.per_row(outputs, labels)
-    rows = len(outputs)
+    # A score of moments may have fewer rows than answers: texts of several positions each.
+    moments = None if score.moments is None else score.moments.rows(outputs, labels)
+    rows = len(outputs) if moments is None else len(moments)
     if rows < 2:
         raise DataError(f"`rows >= 2` must hold to see what a row is worth, but got {rows=}")
-    if score.moments is not None:
-        moments = score.moments.rows(outputs, labels)
+    if score.moments is not None and moments is not None:
         without = score.moments.finish((moments.sum(axis=0) - moments) / (rows - 1))
     else:
         every = np.arange(rows)

@@ -127,6 +127,15 @@ def likeness_score(teacher: Float[np.ndarray, " rows width"]) -> Score:
     )
 
 
+def _ranked(outputs: Float[np.ndarray, " pairs _"], labels: Float[np.ndarray, " pairs"]) -> float:
+    found = spearman(outputs[:, 0], labels)
+    # Cosines that are all the same put the pairs in no order at all.
+    return found if np.isfinite(found) else 0.0
+
+
+SPEARMAN = Score(name="spearman", higher_is_better=True, value=_ranked)
+"""Spearman's correlation of cosines `[pairs, 1]` with people's scores; 0 where all are the same."""
+
 COSINE = mean_score(name="cosine", higher_is_better=True, per_row=cosines)
 """The mean cosine with reference vectors in the place of labels."""
 

@@ -73,12 +73,12 @@ def export_onnx(
     _check_metadata(metadata)
     _check_size(module)
     rows = _check_example(example, free_length=free_length)
-    frozen = _frozen(module)
-    _check_answer(frozen, rows, name=type(module).__name__)
+    still = frozen(module)
+    _check_answer(still, rows, name=type(module).__name__)
     if free_length:
-        frozen = with_operators(frozen)
+        still = with_operators(still)
     try:
-        model = _translate(frozen, rows, opset=opset, free_length=free_length)
+        model = _translate(still, rows, opset=opset, free_length=free_length)
     except Exception as error:  # the exporter raises whatever it met
         raise ExportError(
             f"{type(module).__name__} cannot be exported to ONNX: {cause(error)}. {_REMEDY}"
@@ -174,7 +174,12 @@ def _check_example(example: Tensor, *, free_length: bool) -> Tensor:
     return rows.float() if rows.dtype.is_floating_point else rows
 
 
-def _frozen(module: nn.Module) -> nn.Module:
+def frozen(module: nn.Module) -> nn.Module:
+    """A float32 copy in evaluation mode, on the CPU.
+
+    Raises:
+        ExportError: the module cannot be copied.
+    """
     compiled = getattr(module, "_orig_mod", module)
     try:
         copy: nn.Module = deepcopy(compiled)
@@ -215,7 +220,7 @@ def _translate(
     if free_length:
         # Not a named one: how long rows may be is for the module to say, by its positions.
         free[1] = torch.export.Dim.DYNAMIC
-    with _quiet(), operators_once():
+    with quiet(), operators_once():
         # Non-strict only: the exporter's own second try with the strict tracer would double the
         # waiting time, and hide the first and clearer message.
         program = torch.export.export(module, (rows,), dynamic_shapes=(free,), strict=False)
@@ -250,7 +255,7 @@ def _once(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what the exporter says to its own developers; a user's warnings still pass."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

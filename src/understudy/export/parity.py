@@ -1,5 +1,6 @@
 """Does the file answer as the module did? Asked of the file itself, on real rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -35,6 +36,7 @@ def check_parity(
     *,
     atol: float,
     rtol: float,
+    ask: Callable[[Deployed], NDArray[Any]] | None = None,
 ) -> Parity:
     """Compare a file with the outputs `[rows, width]` of the module it was made from.
 
@@ -45,6 +47,8 @@ def check_parity(
         atol: how far a number may be off in any case. An int8 file is only reported on, with
             `atol=inf`: rounding is what it is for, and its price is for the evaluation to tell.
         rtol: how far it may be off besides, as a share of the module's number.
+        ask: how the file is asked for these rows, where it answers once per token and the outputs
+            are of the positions that count, `[positions, width]`.
 
     Raises:
         ExportError: the file's answers differ by more, or have another shape.
@@ -52,7 +56,7 @@ def check_parity(
     """
     deployed = Deployed.open(path)
     expected = np.asarray(module_outputs, np.float64)
-    found = deployed.predict(rows).astype(np.float64)
+    found = (deployed.predict(rows) if ask is None else ask(deployed)).astype(np.float64)
     if found.shape != expected.shape or len(expected) == 0:
         raise ExportError(
             f"file and module must answer the same rows, at least one, but {path.name} answered "

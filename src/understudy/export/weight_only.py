@@ -7,7 +7,7 @@ is what takes the time: one row at a time through wide layers.
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,21 +70,8 @@ def quantize_weights(
         raise ExportError(
             f"{fp32} cannot be read as an ONNX file ({cause(error)}): export the model again"
         ) from error
-    metadata = list(model.metadata_props)
-    _products(model.graph)
-    linear = _linear(model.graph)
-    if not linear:
-        raise ExportError(
-            f"{fp32} has no linear layer whose weights could be stored in {bits} bits: "
-            "use `int8`, which also takes convolutions, or deploy the float32 file"
-        )
-    _round_tables(model)
-    small = _round_products(model, linear, bits=bits, block=block)
-    compact(small)
-    small.metadata_props.extend(metadata)
-    small.metadata_props.add(key=f"{PREFIX}precision", value=f'"weight_int{bits}"')
-    content = small.SerializeToString(deterministic=True)
-    write_atomic(path, content)
+    small = rounded_weights(model, bits=bits, block=block, name=str(fp32))
+    write_atomic(path, small.SerializeToString(deterministic=True))
     try:
         Deployed.open(path).predict(rows[:2])
     except (DataError, ExportError) as error:
@@ -94,6 +81,44 @@ def quantize_weights(
             "deploy the float32 file"
         ) from error
     return path
+
+
+def rounded_weights(
+    model: onnx.ModelProto,
+    *,
+    bits: Bits,
+    block: int,
+    name: str,
+    finish: Callable[[onnx.GraphProto], None] | None = None,
+) -> onnx.ModelProto:
+    """The same graph with its weights in few bits; the metadata is kept, with its `precision`.
+
+    Args:
+        model: a float graph, which is used up.
+        bits: for the weights of linear layers.
+        block: weights per scale.
+        name: of its file, for the error.
+        finish: rewrites the rounded graph in place, before it is made compact.
+
+    Raises:
+        ExportError: there is no linear layer.
+    """
+    metadata = list(model.metadata_props)
+    _products(model.graph)
+    linear = _linear(model.graph)
+    if not linear:
+        raise ExportError(
+            f"{name} has no linear layer whose weights could be stored in {bits} bits: "
+            "use `int8`, which also takes convolutions, or deploy the float32 file"
+        )
+    _round_tables(model)
+    small = _round_products(model, linear, bits=bits, block=block)
+    if finish is not None:
+        finish(small.graph)
+    compact(small)
+    small.metadata_props.extend(metadata)
+    small.metadata_props.add(key=f"{PREFIX}precision", value=f'"weight_int{bits}"')
+    return small
 
 
 def _products(graph: onnx.GraphProto) -> None:

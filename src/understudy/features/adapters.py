@@ -1,7 +1,8 @@
 """The catalogue of adapters: what stands between captured features and a loss, by kind.
 
 A kind is what a row of the catalogue of losses names in `adapter`. An empty one needs no adapter.
-`contrast` also takes the ids and the labels of the rows that it shall remember.
+`contrast` also takes the ids and the labels of the rows that it shall remember, `words` the ids and
+the words of every row.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from understudy.features.paraphrase import Paraphrase
 from understudy.features.statistics import Flat, Pool
 from understudy.features.temperature import Temperature
 from understudy.features.variance import Variance
+from understudy.features.words import Words
 
 ADAPTERS: Final[Mapping[str, type[nn.Module]]] = MappingProxyType(
     {
@@ -38,5 +40,6 @@ ADAPTERS: Final[Mapping[str, type[nn.Module]]] = MappingProxyType(
         "generate": Generate,
         "fuse": Fuse,
         "heads": Heads,
+        "words": Words,
     }
 )

@@ -37,15 +37,28 @@ class CrossAttention(nn.Module):
         # Queries of unit size: with small ones every place would look at the same mean at first.
         nn.init.normal_(self.queries)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """`[batch, ...]` in the shape that goes out."""
-        seen = _as_tokens(features) + self.positions
+    def forward(self, features: Tensor, real: Tensor | None = None) -> Tensor:
+        """`[batch, ...]` in the shape that goes out.
+
+        Args:
+            features: of some rows.
+            real: bool `[batch, tokens]`, of texts: the tokens that are looked at; all of them in a
+                row without any.
+        """
+        places = _as_tokens(features)
+        looked = None
+        if real is not None:
+            places = torch.where(real.unsqueeze(2), places, 0.0)
+            looked = (real | ~real.any(dim=1, keepdim=True)).unsqueeze(1)
+        seen = places + self.positions
         queries = self.queries.expand(len(seen), -1, -1)
-        found = F.scaled_dot_product_attention(queries, self.key(seen), self.value(seen))
-        places: Tensor = found + self.down(F.gelu(self.up(self.norm(queries + found))))
+        found = F.scaled_dot_product_attention(
+            queries, self.key(seen), self.value(seen), attn_mask=looked
+        )
+        made: Tensor = found + self.down(F.gelu(self.up(self.norm(queries + found))))
         if kind_of(self.teacher) == "map":
-            return places.transpose(1, 2).reshape(-1, *self.teacher)
-        return places.squeeze(1) if kind_of(self.teacher) == "vector" else places
+            return made.transpose(1, 2).reshape(-1, *self.teacher)
+        return made.squeeze(1) if kind_of(self.teacher) == "vector" else made
 
 
 def _places(shape: Shape) -> int:

@@ -90,8 +90,8 @@ class Contrast(nn.Module):
         Raises:
             DataError: the batch has no ids, or one that the banks do not know.
         """
-        own = _on_sphere(self.own(pooled(student[0])))
-        goal = _on_sphere(self.goal(pooled(teacher[0].detach())))
+        own = _on_sphere(self.own(pooled(student[0], batch.real)))
+        goal = _on_sphere(self.goal(pooled(teacher[0].detach(), batch.real)))
         places = self._places(batch.ids)
         # The row itself comes first.
         candidates = torch.cat([places.unsqueeze(1), self._others(places)], dim=1)

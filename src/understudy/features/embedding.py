@@ -45,14 +45,13 @@ class Embed(nn.Module):
 
     def forward(self, student: list[Tensor], teacher: list[Tensor], batch: Batch) -> Adapted:
         """Both sides embedded."""
-        del batch
         return Adapted(
             student=[
-                self._scaled(embed(pooled(own)))
+                self._scaled(embed(pooled(own, batch.real)))
                 for embed, own in zip(self.own, student, strict=True)
             ],
             teacher=[
-                self._scaled(embed(pooled(goal.detach())))
+                self._scaled(embed(pooled(goal.detach(), batch.real)))
                 for embed, goal in zip(self.goal, teacher, strict=True)
             ],
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from understudy.contracts import Batch
@@ -32,11 +33,14 @@ class Adapted:
         student: the student's side, one tensor per pair of layers.
         teacher: the teacher's side.
         values: what else the loss is called with, by name, one tensor per pair of layers.
+        mask: bool `[batch, places]`, which places of a row count, where the adapter has made other
+            ones of a text's tokens.
     """
 
     student: list[Tensor]
     teacher: list[Tensor]
     values: dict[str, list[Tensor]] = field(default_factory=dict)
+    mask: Tensor | None = None
 
 
 @runtime_checkable
@@ -129,11 +133,21 @@ def check_least(name: str, value: int) -> None:
         raise ModelError(f"`{name} >= 1` must hold, but got {name}={value}")
 
 
-def pooled(features: Tensor) -> Tensor:
-    """One vector per row, `[batch, width]`: the mean over space or over tokens."""
+def pooled(features: Tensor, real: Tensor | None = None) -> Tensor:
+    """One vector per row, `[batch, width]`: the mean over space or over tokens.
+
+    Args:
+        features: of some rows.
+        real: bool `[batch, tokens]`, of texts: the tokens that are no padding. A row without any
+            has the mean 0.
+    """
     if features.ndim == 4:
         # A mean, as adaptive pooling has no deterministic gradient on CUDA.
         return features.mean(dim=(2, 3))
+    if features.ndim == 3 and real is not None and features.shape[1] == real.shape[1]:
+        # Not times 0: what stands in padding may be no number.
+        total = torch.where(real.unsqueeze(2), features, 0.0).sum(dim=1)
+        return total / real.sum(dim=1, keepdim=True).clamp(min=1)
     return features.mean(dim=1) if features.ndim == 3 else features
 
 

@@ -90,10 +90,10 @@ class Match(nn.Module):
 
     def forward(self, student: list[Tensor], teacher: list[Tensor], batch: Batch) -> Adapted:
         """The student's features in the teacher's shapes; the teacher's as they are."""
-        del batch
-        pairs = zip(self.bridges, student, strict=True)
         goals = [goal.detach() for goal in teacher]
-        return Adapted(student=[bridge(own) for bridge, own in pairs], teacher=goals)
+        sides = zip(self.bridges, student, goals, strict=True)
+        owns = [_crossed(bridge, own, goal, batch.real) for bridge, own, goal in sides]
+        return Adapted(student=owns, teacher=goals)
 
 
 class Pooled(nn.Module):
@@ -148,6 +148,18 @@ def _with_class_token(places: Tensor, own: Tensor, grid: Grid) -> Tensor:
     if not grid.class_token:
         return places
     return torch.cat([own.mean(dim=1, keepdim=True), places], dim=1)
+
+
+def _crossed(bridge: nn.Module, own: Tensor, goal: Tensor, real: Tensor | None) -> Tensor:
+    """The student's features over a bridge; padding is not looked at on the way."""
+    if real is None or own.ndim != 3 or own.shape[1] != real.shape[1]:
+        found: Tensor = bridge(own)
+    elif isinstance(bridge, CrossAttention):
+        found = bridge(own, real)
+    else:
+        # What comes in as one vector is left as it is by the bridge's own mean.
+        found = bridge(pooled(own, real) if goal.ndim == 2 else own)
+    return found
 
 
 def _bridge(student: Shape, teacher: Shape, *, projector: Projector, always: bool) -> nn.Module:

@@ -48,7 +48,7 @@ class Pool(nn.Module):
 
 
 class Flat(nn.Module):
-    """Both sides as `[batch, width]`: maps averaged over space, tokens over tokens.
+    """Both sides as `[batch, width]`: maps averaged over space, tokens over real tokens.
 
     Args:
         student: shapes of the student's layers, one row each.
@@ -64,10 +64,9 @@ class Flat(nn.Module):
 
     def forward(self, student: list[Tensor], teacher: list[Tensor], batch: Batch) -> Adapted:
         """Both sides, one vector per row."""
-        del batch
         return Adapted(
-            student=[pooled(own) for own in student],
-            teacher=[pooled(goal.detach()) for goal in teacher],
+            student=[pooled(own, batch.real) for own in student],
+            teacher=[pooled(goal.detach(), batch.real) for goal in teacher],
         )
 
 

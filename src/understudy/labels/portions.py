@@ -4,6 +4,7 @@ Whoever writes a shard, in whatever order and process, writes the same bytes: th
 that was killed, or a hundred workers, end with the same store.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from understudy.contracts import Batch, Ragged, Teacher, Told
+from understudy.contracts import Batch, Ragged, Teacher, Told, per_position
 from understudy.errors import StoreError
 from understudy.labels.codecs.form import Codec, Part
 from understudy.labels.files import Tensors, to_pieces
@@ -139,6 +140,11 @@ class _Growing:
             views = batch.views.cpu().numpy().astype(np.int64)
         knowledge = teacher(batch)
         told = {name: knowledge[kept.reads] for name, kept in self._order.keep.items()}
+        if batch.positions is not None:
+            told = {
+                name: per_position(f"the teacher's {name}", value, batch.positions)
+                for name, value in told.items()
+            }
         good = self._good(ids, told)
         seed = (self._order.seed << 40) + (self._number << 20) + len(self._ids)
         for name, value in told.items():
@@ -217,7 +223,9 @@ def _finite(value: Told) -> NDArray[np.bool_]:
     tensor = value.values if isinstance(value, Ragged) else value
     if not isinstance(tensor, Tensor):
         return np.ones(len(value), bool)
-    found: NDArray[np.bool_] = tensor.reshape(len(tensor), -1).isfinite().all(dim=1).cpu().numpy()
+    # With its width named, as a batch may be without any position.
+    flat = tensor.reshape(len(tensor), math.prod(tensor.shape[1:]))
+    found: NDArray[np.bool_] = flat.isfinite().all(dim=1).cpu().numpy()
     if isinstance(value, Ragged):
         rows = np.repeat(np.arange(len(value)), value.lengths.cpu().numpy())
         found = np.bincount(rows, weights=~found, minlength=len(value)) == 0

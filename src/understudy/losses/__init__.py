@@ -20,6 +20,7 @@ from understudy.losses.attention import (
 )
 from understudy.losses.boundaries import ActivationBoundary, Overhaul, activation_boundary, overhaul
 from understudy.losses.catalogue import Authors, Row
+from understudy.losses.catalogue.embeddings import EMBEDDINGS
 from understudy.losses.catalogue.features import FEATURES
 from understudy.losses.catalogue.logits import LOGITS
 from understudy.losses.catalogue.relations import RELATIONS
@@ -32,6 +33,14 @@ from understudy.losses.correlation import DIST, dist
 from understudy.losses.decoupled import DKD, NKD, dkd, nkd
 from understudy.losses.distances import RKDAngle, RKDDistance, rkd_angle, rkd_distance
 from understudy.losses.divergences import JensenShannon, ReverseKL, jensen_shannon, reverse_kl
+from understudy.losses.embeddings import (
+    CosineDistance,
+    Matryoshka,
+    ScoreDistribution,
+    cosine_distance,
+    matryoshka,
+    score_distribution,
+)
 from understudy.losses.factors import FactorTransfer, Paraphraser, factor_transfer, paraphraser
 from understudy.losses.flow import FSP, SimilarityPreserving, fsp, similarity_preserving
 from understudy.losses.free import TeacherFree, teacher_free
@@ -58,6 +67,7 @@ from understudy.losses.standardized import Standardized, standardize
 from understudy.losses.tempered import CTKD, ctkd
 from understudy.losses.values import HardValue, SoftValue, hard_value, soft_value
 from understudy.losses.variational import VID, vid
+from understudy.losses.vectors import BatchMargin, EmbeddingMSE, batch_margin, embedding_mse
 from understudy.losses.weighted import WSLD, wsld
 from understudy.losses.weights import L2SP, NormBall, l2_sp, norm_ball
 
@@ -80,14 +90,18 @@ __all__ = [
     "ActivationBoundary",
     "AttentionTransfer",
     "Authors",
+    "BatchMargin",
     "ChannelWise",
     "CorrelationCongruence",
+    "CosineDistance",
+    "EmbeddingMSE",
     "FactorTransfer",
     "HardLabel",
     "HardValue",
     "Hint",
     "JensenShannon",
     "LogitMSE",
+    "Matryoshka",
     "MiniLM",
     "MiniLMv2",
     "MultiLevel",
@@ -100,6 +114,7 @@ __all__ = [
     "ReverseKL",
     "Review",
     "Row",
+    "ScoreDistribution",
     "SimKD",
     "SimilarityPreserving",
     "SkewKL",
@@ -111,14 +126,17 @@ __all__ = [
     "TinyBERTHidden",
     "activation_boundary",
     "attention_transfer",
+    "batch_margin",
     "binary_soft_target_kl",
     "channel_wise",
     "cka",
     "correlation_congruence",
+    "cosine_distance",
     "crd",
     "ctkd",
     "dist",
     "dkd",
+    "embedding_mse",
     "factor_transfer",
     "fsp",
     "hard_label",
@@ -128,6 +146,7 @@ __all__ = [
     "jensen_shannon",
     "l2_sp",
     "logit_mse",
+    "matryoshka",
     "mgd",
     "minilm",
     "minilm_v2",
@@ -146,6 +165,7 @@ __all__ = [
     "rkd_angle",
     "rkd_distance",
     "sampled_kl",
+    "score_distribution",
     "similarity_preserving",
     "simkd",
     "skew_kl",
@@ -160,5 +180,13 @@ __all__ = [
 ]
 
 CATALOGUE: Final[Mapping[str, Row]] = MappingProxyType(
-    {**LOGITS, **VALUES, **FEATURES, **RELATIONS, **TRANSFORMERS, **WEIGHTS}
+    {
+        **LOGITS,
+        **VALUES,
+        **FEATURES,
+        **RELATIONS,
+        **TRANSFORMERS,
+        **EMBEDDINGS,
+        **WEIGHTS,
+    }
 )

@@ -198,7 +198,7 @@ class CosineDistance(nn.Module):
 class ScoreDistribution(nn.Module):
     """`score_distribution` with its temperature."""
 
-    def __init__(self, temperature: float = 0.05) -> None:
+    def __init__(self, *, temperature: float = 0.05) -> None:
         """Keep the temperature.
 
         Raises:
@@ -236,30 +236,38 @@ class Matryoshka(nn.Module):
 
     def __init__(
         self,
-        loss: nn.Module,
-        widths: Sequence[int],
+        *,
+        loss: nn.Module | None = None,
+        widths: Sequence[int] = (),
         against: Literal["prefix", "whole"] = "prefix",
     ) -> None:
         """Wrap a loss.
 
+        Args:
+            loss: called with both sides; `CosineDistance` where None.
+            widths: of the prefixes; none are the whole width, its half and its quarter.
+            against: what a prefix is compared with.
+
         Raises:
-            ValueError: no widths, one below 1, or another word for `against`.
+            ValueError: a width below 1, or another word for `against`.
         """
         super().__init__()
         check_one_of("against", against, ("prefix", "whole"))
-        if not widths or min(widths) < 1:
+        if widths and min(widths) < 1:
             raise ValueError(
                 f"`width >= 1` must hold for each of `widths`, but got {list(widths)}: usual is "
                 "the whole width, and halves of it"
             )
-        self.loss = loss
+        self.loss = CosineDistance() if loss is None else loss
         self.widths, self.against = tuple(widths), against
 
     def forward(
         self, student: Float[Tensor, " batch width"], teacher: Float[Tensor, " batch depth"]
     ) -> Float[Tensor, " batch"]:
         """One value per row."""
-        return matryoshka(self.loss, student, teacher, widths=self.widths, against=self.against)
+        whole = student.shape[1]
+        widths = self.widths or tuple(dict.fromkeys(max(1, whole // part) for part in (1, 2, 4)))
+        return matryoshka(self.loss, student, teacher, widths=widths, against=self.against)
 
 
 def _log_shares(

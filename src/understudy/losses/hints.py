@@ -7,11 +7,13 @@ own layers) is learnt elsewhere. The classes below them only hold constants.
 
 from typing import Final, Literal
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from understudy.losses.constants import check_one_of
 from understudy.losses.spatial import matched
+from understudy.losses.tokens import mean_where, real_tokens
 
 _FORMS: Final = ("mean", "sum")
 
@@ -21,6 +23,7 @@ def hint(
     teacher: Float[Tensor, " batch *features"],
     *,
     form: Literal["mean", "sum"] = "mean",
+    mask: Bool[Tensor, " batch tokens"] | None = None,
 ) -> Float[Tensor, " batch"]:
     """Squared difference of two layers, mean over their numbers, in squared features.
 
@@ -31,12 +34,14 @@ def hint(
         student: features, projected to the teacher's shape; the gradient reaches only these.
         teacher: the hint, of the same shape.
         form: "mean", or "sum" for half of the sum, as in the paper.
+        mask: of tokens `[batch, tokens, width]`, True for a real one; None where all are. The
+            others may hold anything.
 
     Returns:
-        One value per row.
+        One value per row; 0 where a row has no real token.
 
     Raises:
-        ValueError: the shapes differ, or the form is another.
+        ValueError: the shapes differ, the form is another, or the mask is not one bool per token.
 
     Paper:
         Romero et al. 2015, "FitNets: Hints for Thin Deep Nets", section 2.2, equation 3. Usual
@@ -50,8 +55,14 @@ def hint(
     """
     check_one_of("form", form, _FORMS)
     own, goal = matched(student, teacher)
-    squares = (own - goal).square().flatten(1)
-    return squares.mean(dim=1) if form == "mean" else squares.sum(dim=1) / 2
+    if mask is None:
+        squares = (own - goal).square().flatten(1)
+        return squares.mean(dim=1) if form == "mean" else squares.sum(dim=1) / 2
+    real = real_tokens(mask, own, batch=own.shape[0], tokens=own.shape[1])
+    real = real.reshape(*real.shape, *[1] * (own.ndim - 2))
+    # Before the square: the gradient of what is masked would be NaN where it is not finite.
+    squares = (torch.where(real, own, 0.0) - torch.where(real, goal, 0.0)).square()
+    return mean_where(squares, real) if form == "mean" else squares.flatten(1).sum(dim=1) / 2
 
 
 def mgd(
@@ -130,9 +141,11 @@ class Hint(nn.Module):
         self,
         student: Float[Tensor, " batch *features"],
         teacher: Float[Tensor, " batch *features"],
+        *,
+        mask: Bool[Tensor, " batch tokens"] | None = None,
     ) -> Float[Tensor, " batch"]:
         """One value per row."""
-        return hint(student, teacher, form=self.form)
+        return hint(student, teacher, form=self.form, mask=mask)
 
     def extra_repr(self) -> str:
         """Its form, for printing."""

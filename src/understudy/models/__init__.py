@@ -3,6 +3,9 @@
 Each answers `[batch, width]`, to float rows or, where its name begins with `text`, to rows of token
 ids. What describes the data is filled in by name when a recipe is built: `inputs`, `channels`,
 `height`, `image_width`, `vocabulary`, `pad`, `length` and `width`.
+
+Causal language models answer `[batch, length, vocabulary]` and have a table of their own, `CAUSAL`;
+what they share is in `causal`.
 """
 
 from collections.abc import Mapping
@@ -12,6 +15,7 @@ from typing import Final
 from torch import nn
 
 from understudy.models.convnet import ConvNet
+from understudy.models.gpt import GPT
 from understudy.models.mlp import MLP
 from understudy.models.resnet import CifarResNet
 from understudy.models.text_bilstm import TextBiLSTM
@@ -22,6 +26,8 @@ from understudy.models.vit import VisionTransformer
 
 __all__ = [
     "CATALOGUE",
+    "CAUSAL",
+    "GPT",
     "MLP",
     "CifarResNet",
     "ConvNet",
@@ -44,3 +50,5 @@ CATALOGUE: Final[Mapping[str, type[nn.Module]]] = MappingProxyType(
         "text_transformer": TextTransformer,
     }
 )
+
+CAUSAL: Final[Mapping[str, type[nn.Module]]] = MappingProxyType({"gpt": GPT})

@@ -12,6 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from understudy.errors import ModelError
+from understudy.losses.rows import unit
 
 # Where the answer lies in a dictionary or a Hugging Face output, best first.
 _NAMES = ("logits", "values", "output", "outputs", "prediction", "predictions")
@@ -27,6 +28,7 @@ class Deployable(nn.Module):
         network: nn.Module,
         width: int,
         rescale: nn.Module | None = None,
+        each_token: bool = False,
     ) -> None:
         """Join the parts.
 
@@ -35,16 +37,18 @@ class Deployable(nn.Module):
             network: may answer with a tensor, a tuple, a mapping or a Hugging Face output.
             width: how many numbers per row the task asks for.
             rescale: brings the network's answer into the units of the labels.
+            each_token: whether it answers once per token, `[batch, length, width]`.
         """
         super().__init__()
         self.preprocess = preprocess
         self.network = network
         self.rescale = rescale or nn.Identity()
-        self.width = width
+        self.width, self.each_token = width, each_token
 
-    def forward(self, rows: Shaped[Tensor, " batch ..."]) -> Float[Tensor, " batch width"]:
-        """The answer to raw rows, `[batch, width]`."""
-        answer = read_answer(self.network(self.preprocess(rows)), self.width)
+    def forward(self, rows: Shaped[Tensor, " batch ..."]) -> Float[Tensor, " batch *length width"]:
+        """The answer to raw rows, `[batch, width]`, or `[batch, length, width]` per token."""
+        found = self.network(self.preprocess(rows))
+        answer = read_answer(found, self.width, each_token=self.each_token)
         return cast(Tensor, self.rescale(answer))
 
 
@@ -71,16 +75,39 @@ class Rescale(nn.Module):
         return answer * cast(Tensor, self.std) + cast(Tensor, self.mean)
 
 
-def read_answer(result: Any, width: int) -> Float[Tensor, " batch width"]:
+class Unit(nn.Module):
+    """Brings vectors to length 1; a zero vector stays what it is."""
+
+    def forward(self, answer: Float[Tensor, " batch width"]) -> Float[Tensor, " batch width"]:
+        """The directions."""
+        return unit(answer)
+
+
+def read_answer(
+    result: Any, width: int, *, each_token: bool = False
+) -> Float[Tensor, " batch *length width"]:
     """The tensor `[batch, width]` in whatever a network returned.
 
     A tuple or list answers with its first item, a mapping with its `logits` (or a near name),
     an object with its attribute `logits`.
 
+    Args:
+        result: of the network.
+        width: how many numbers per row, or per token.
+        each_token: whether there is one answer per token, `[batch, length, width]`.
+
     Raises:
         ModelError: there is no such tensor, or it has another width.
     """
     answer = _find(result)
+    if each_token:
+        if answer.ndim != 3 or answer.shape[2] != width:
+            raise ModelError(
+                f"a model must answer with {width} numbers per token, [batch, length, {width}], "
+                f"but this one answered with shape {list(answer.shape)}: leave the pooling out, "
+                f"and give its last layer {width} outputs"
+            )
+        return answer
     if answer.ndim == 1 and width == 1:
         answer = answer.unsqueeze(1)
     if answer.ndim != 2 or answer.shape[1] != width:

@@ -23,6 +23,8 @@ class TextBiLSTM(nn.Module):
         hidden: the states of each direction, and the size of the hidden layer.
         layers: how many of both are stacked.
         dropout: the share of numbers dropped before each layer while training.
+        each_token: whether every token is answered for, `[batch, longest, width]`, from its own
+            states instead of the largest.
 
     Raises:
         ValueError: a size is below 1, `pad` is no id, or the dropout is outside 0 to 1.
@@ -47,12 +49,13 @@ class TextBiLSTM(nn.Module):
         hidden: int = 64,
         layers: int = 1,
         dropout: float = 0.1,
+        each_token: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(vocabulary=vocabulary, width=width, dim=dim, hidden=hidden, layers=layers)
         check_dropout(dropout)
         check_vocabulary(vocabulary, pad)
-        self.pad = pad
+        self.pad, self.each_token = pad, each_token
         self.embedding = nn.Embedding(vocabulary, dim)
         sizes = [dim] + [2 * hidden] * (layers - 1)
         self.onwards = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes)
@@ -61,8 +64,10 @@ class TextBiLSTM(nn.Module):
         self.hidden = nn.Linear(2 * hidden, hidden)
         self.head = nn.Linear(hidden, width)
 
-    def forward(self, ids: Int64[Tensor, " batch longest"]) -> Float[Tensor, " batch width"]:
-        """One row of answers per text."""
+    def forward(
+        self, ids: Int64[Tensor, " batch longest"]
+    ) -> Float[Tensor, " batch *longest width"]:
+        """One row of answers per text, or per token."""
         mask = real_tokens(ids, self.pad)
         states: Tensor = self.embedding(ids)
         for onwards, back in zip(self.onwards, self.back, strict=True):
@@ -70,6 +75,6 @@ class TextBiLSTM(nn.Module):
             first, _ = onwards(states)
             second, _ = back(backwards(states, mask))
             states = torch.cat([first, backwards(second, mask)], dim=2)
-        pooled = self.dropout(max_over(states, mask))
+        pooled = self.dropout(states if self.each_token else max_over(states, mask))
         answers: Tensor = self.head(self.dropout(torch.relu(self.hidden(pooled))))
         return answers

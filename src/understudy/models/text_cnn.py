@@ -25,6 +25,8 @@ class TextCNN(nn.Module):
         filters: of each width.
         kernels: how many tokens a filter reads, one entry per width.
         dropout: the share of numbers dropped before the answer while training.
+        each_token: whether every token is answered for, `[batch, longest, width]`, from the values
+            of the filters at its place instead of the largest.
 
     Raises:
         ValueError: a size is below 1, `kernels` is empty, `pad` is no id, or the dropout is
@@ -49,6 +51,7 @@ class TextCNN(nn.Module):
         filters: int = 64,
         kernels: Sequence[int] = (2, 3, 4),
         dropout: float = 0.1,
+        each_token: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(vocabulary=vocabulary, width=width, dim=dim, filters=filters)
@@ -57,20 +60,23 @@ class TextCNN(nn.Module):
         check_vocabulary(vocabulary, pad)
         if not kernels:
             raise ValueError("`kernels` must name at least one width, but is empty: usual is 3")
-        self.pad, self.kernels = pad, tuple(kernels)
+        self.pad, self.kernels, self.each_token = pad, tuple(kernels), each_token
         self.embedding = nn.Embedding(vocabulary, dim)
         self.convolutions = nn.ModuleList(nn.Conv1d(dim, filters, size) for size in kernels)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(filters * len(self.kernels), width)
 
-    def forward(self, ids: Int64[Tensor, " batch longest"]) -> Float[Tensor, " batch width"]:
-        """One row of answers per text."""
+    def forward(
+        self, ids: Int64[Tensor, " batch longest"]
+    ) -> Float[Tensor, " batch *longest width"]:
+        """One row of answers per text, or per token."""
         mask = real_tokens(ids, self.pad)
         vectors = self.embedding(ids) * mask.unsqueeze(2)
         columns = vectors.transpose(1, 2)
         found = []
         for size, convolution in zip(self.kernels, self.convolutions, strict=True):
             wide = F.pad(columns, ((size - 1) // 2, size // 2))
-            found.append(max_over(F.relu(convolution(wide)).transpose(1, 2), mask))
-        answers: Tensor = self.head(self.dropout(torch.cat(found, dim=1)))
+            values = F.relu(convolution(wide)).transpose(1, 2)
+            found.append(values if self.each_token else max_over(values, mask))
+        answers: Tensor = self.head(self.dropout(torch.cat(found, dim=-1)))
         return answers

@@ -30,6 +30,8 @@ class TextTransformer(nn.Module):
         heads: attention heads per block.
         mlp_ratio: the size of a block's hidden layer, in multiples of `dim`.
         dropout: the share of activations dropped while training.
+        each_token: whether every token is answered for, `[batch, longest, width]`, from its own
+            state instead of the mean.
 
     Raises:
         ValueError: a size is below 1, `heads` does not divide `dim`, `pad` is no id, or the
@@ -59,6 +61,7 @@ class TextTransformer(nn.Module):
         heads: int = 4,
         mlp_ratio: float = 4.0,
         dropout: float = 0.1,
+        each_token: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(vocabulary=vocabulary, length=length, width=width)
@@ -70,7 +73,7 @@ class TextTransformer(nn.Module):
         # The first comparison also refuses NaN, the second infinity.
         if not 1 <= dim * mlp_ratio < float("inf"):
             raise ValueError(f"`dim * mlp_ratio >= 1` must hold, but got {dim=}, {mlp_ratio=}")
-        self.pad, self.length = pad, length
+        self.pad, self.length, self.each_token = pad, length, each_token
         self.embedding = nn.Embedding(vocabulary, dim)
         self.positions = nn.Parameter(torch.empty(1, length, dim))
         self.dropout = nn.Dropout(dropout)
@@ -86,8 +89,10 @@ class TextTransformer(nn.Module):
         self.head = nn.Linear(dim, width)
         self._initialise()
 
-    def forward(self, ids: Int64[Tensor, " batch longest"]) -> Float[Tensor, " batch width"]:
-        """One row of answers per text.
+    def forward(
+        self, ids: Int64[Tensor, " batch longest"]
+    ) -> Float[Tensor, " batch *longest width"]:
+        """One row of answers per text, or per token.
 
         Raises:
             ValueError: the texts have more tokens than the network has positions.
@@ -102,7 +107,8 @@ class TextTransformer(nn.Module):
         blocked = attention_mask(mask, tokens.dtype)
         for block in self.blocks:
             tokens = block(tokens, blocked)
-        answers: Tensor = self.head(mean_over(self.norm(tokens), mask))
+        states = self.norm(tokens)
+        answers: Tensor = self.head(states if self.each_token else mean_over(states, mask))
         return answers
 
     def _initialise(self) -> None:

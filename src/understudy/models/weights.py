@@ -76,7 +76,8 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
     """Copy weights into a module whose names and shapes they must match.
 
-    The prefix `module.` of data-parallel training goes where it stands between the two.
+    The prefix `module.` of data-parallel training goes where it stands between the two. A tensor
+    that the module has under several names (a tied head) may have any of them in the file.
 
     Raises:
         ModelError: a readable list of what is missing, unexpected and of another shape.
@@ -85,6 +86,7 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) 
     for prefix in _PREFIXES:
         if not set(own) & set(weights) and all(name.startswith(prefix) for name in weights):
             weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    weights = _with_twins(module, weights, source)
     missing = sorted(set(own) - set(weights))
     unexpected = sorted(set(weights) - set(own))
     shapes = [
@@ -104,18 +106,51 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) 
     module.load_state_dict(dict(weights))
 
 
+def _twins(module: nn.Module) -> list[list[str]]:
+    """The names of every tensor that a module has under several."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        names.setdefault(id(tensor), []).append(name)
+    return [several for several in names.values() if len(several) > 1]
+
+
+def _with_twins(
+    module: nn.Module, weights: Mapping[str, Tensor], source: str
+) -> Mapping[str, Tensor]:
+    """The same weights, under all the names of each."""
+    found = dict(weights)
+    for names in _twins(module):
+        there = [name for name in names if name in weights]
+        if not there:
+            continue
+        first, *others = there
+        for name in others:
+            if not torch.equal(weights[name], weights[first]):
+                raise ModelError(
+                    f"{first} and {name} are one tensor in the model, but {source} holds two "
+                    "different ones: build the model with weights that are not tied"
+                )
+        found |= dict.fromkeys(names, weights[first])
+    return found
+
+
 def _some(names: list[str], count: int = 8) -> str:
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
 
 
 def save_weights(module: nn.Module, path: Path, *, rescale: nn.Module | None = None) -> None:
-    """A module's state dict as safetensors, atomically; shared tensors are written out.
+    """A module's state dict as safetensors, atomically; tied tensors stand in it once.
 
     `rescale` is what stands behind a network of a regression; its numbers go into the metadata,
     so that whoever loads the network knows in which units it answers.
     """
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
+    again = {name for names in _twins(module) for name in names[1:]}
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in module.state_dict().items()
+        if name not in again
+    }
     metadata = None
     if isinstance(rescale, Rescale):
         metadata = {RESCALE: json.dumps(rescale.constants())}

@@ -19,6 +19,8 @@ from understudy.objective.calling import (
     wide,
 )
 from understudy.objective.checks import check, check_together
+from understudy.objective.masks import kept_rows, mask_for, with_real
+from understudy.objective.positions import by_position
 from understudy.objective.terms import AUTO, Term, scheduled
 from understudy.objective.weights import Start, trained
 
@@ -46,6 +48,7 @@ class Objective(nn.Module):
         task: Task,
         offers: frozenset[str],
         listed: frozenset[str] = frozenset(),
+        pad: int | None = None,
     ) -> None:
         """Join the terms, and refuse a teacher that does not offer what they need.
 
@@ -54,6 +57,7 @@ class Objective(nn.Module):
             task: says which rows are labelled, and in which units losses are taken.
             offers: the knowledge that the teacher gives; empty without a teacher.
             listed: what of it is told by some of its outcomes only.
+            pad: of rows of token ids, the id that fills them up: no term compares what it holds.
 
         Raises:
             ModelError: a term needs knowledge that the teacher does not offer, or in full where
@@ -66,10 +70,15 @@ class Objective(nn.Module):
         self.losses = nn.ModuleList(term.loss for term in terms)
         self.adapters = nn.ModuleDict({t.key: t.adapter for t in terms if t.adapter is not None})
         self._weights = {t.name: t.weight for t in terms}
-        self._task = task
+        self._task, self._pad = task, pad
         for term in terms:
             check(term, task=task, offers=offers, listed=listed)
         self.start: Start | None = None
+
+    @property
+    def task(self) -> Task:
+        """What is asked of the student."""
+        return self._task
 
     @property
     def needs(self) -> frozenset[str]:
@@ -113,7 +122,7 @@ class Objective(nn.Module):
 
     def forward(
         self,
-        student: Float[Tensor, " batch width"],
+        student: Float[Tensor, " batch *width"],
         teacher: Knowledge | None,
         batch: Batch,
         *,
@@ -125,7 +134,8 @@ class Objective(nn.Module):
         """The loss of a batch at a fractional epoch of training.
 
         Args:
-            student: its answers.
+            student: its answers, `[batch, width]`, or `[batch, length, width]` where the batch
+                says which positions count.
             teacher: what it knows of the batch.
             batch: the rows themselves.
             epoch: of training, fractional.
@@ -176,12 +186,17 @@ class Objective(nn.Module):
         weights: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Per term its mean over the rows that count for it, or a constraint's value."""
+        if batch.positions is not None:  # from here on a position is a row
+            student, teacher, batch = by_position(student, teacher, batch)
+        batch = with_real(batch, self._pad)
         # Half precision is the student's business; what it is compared with keeps its digits.
         with torch.autocast(student.device.type, enabled=False):
             own = self._task.comparable(wide(student))
             return {
                 term.name: self._held(term, weights)
                 if term.reads == "weights"
+                else nothing(own)
+                if not len(own)
                 else self._mean(term, own, features, teacher, batch, (epoch, epochs))
                 for term in self.terms
             }
@@ -230,15 +245,16 @@ class Objective(nn.Module):
                 f"`{term.name}` compares one row per example, but the teacher's {term.wants[0]} "
                 "are sequences of different lengths"
             )
-        ours, goals, values = self._both_sides(term, own, features, teacher, batch, epoch)
+        ours, goals, values, mask = self._both_sides(term, own, features, teacher, batch, epoch)
         if not term.also:
-            found = compare(term, ours, goals, values, constants, {})
+            found = compare(term, ours, goals, values, constants, mask)
             return per_row(term, found, own).mean()
 
         def labelled(rows: Tensor, labels: Tensor) -> Tensor:
             del rows
             sides = kept(ours, seen), kept(goals, seen)
-            return compare(term, *sides, values, constants, {"labels": labels})
+            extra = kept_rows(mask, seen) | {"labels": labels}
+            return compare(term, *sides, values, constants, extra)
 
         seen = self._seen(batch)
         return self._over_labelled(term, own, batch, labelled)
@@ -251,8 +267,8 @@ class Objective(nn.Module):
         teacher: Knowledge,
         batch: Batch,
         epoch: float,
-    ) -> tuple[list[Tensor], list[Tensor], Mapping[str, list[Tensor]]]:
-        """What a loss compares, after the term's adapter."""
+    ) -> tuple[list[Tensor], list[Tensor], Mapping[str, list[Tensor]], dict[str, Tensor]]:
+        """What a loss compares, after the term's adapter, and which of its tokens count."""
         if term.pairs:
             ours = [wide(found_at(features, pair.student, term)) for pair in term.pairs]
             goals = [wide(teacher.tensor(pair.teacher)) for pair in term.pairs]
@@ -260,11 +276,13 @@ class Objective(nn.Module):
             ours = [own]
             goals = [self._task.comparable(wide(teacher.tensor(term.needs[0])))]
         if term.adapter is None:
-            return ours, goals, {}
+            return ours, goals, {}, mask_for(term, ours, batch.real)
         if hasattr(term.adapter, "set_progress"):
             term.adapter.set_progress(epoch)  # type: ignore[operator]
         adapted = term.adapter(ours, [goal.detach() for goal in goals], batch)
-        return adapted.student, adapted.teacher, adapted.values
+        real = batch.real if adapted.mask is None else adapted.mask
+        mask = mask_for(term, adapted.student, real)
+        return adapted.student, adapted.teacher, adapted.values, mask
 
     def _seen(self, batch: Batch) -> Tensor:
         if batch.labels is None:

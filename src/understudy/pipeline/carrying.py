@@ -9,12 +9,12 @@ from understudy import losses
 from understudy.errors import ModelError
 from understudy.folders import read_json, write_json
 from understudy.models.weights import read_weights, save_weights
-from understudy.objective import Objective
+from understudy.objective import AnyObjective
 
 ADAPTERS, KINDS = "adapters.safetensors", "adapters.json"
 
 
-def keep(objective: Objective, folder: Path) -> None:
+def keep(objective: AnyObjective, folder: Path) -> None:
     """Write what the terms of a finished phase have learned."""
     kinds = {t.key: t.adapter_kind for t in objective.terms if t.adapter is not None}
     if any(objective.adapters.state_dict()):
@@ -22,7 +22,7 @@ def keep(objective: Objective, folder: Path) -> None:
         write_json(folder / KINDS, kinds)
 
 
-def carry(objective: Objective, earlier: Sequence[Path]) -> None:
+def carry(objective: AnyObjective, earlier: Sequence[Path]) -> None:
     """Begin adapters with what those of the same kind have learned in the phases before.
 
     Args:

@@ -15,6 +15,7 @@ from understudy.models.weights import load_into, read_weights, save_weights
 from understudy.pipeline.cutting import FEW, again, calibration, choose
 from understudy.pipeline.work import Work
 from understudy.recipe import Link, PruneStep, QuantizeStep
+from understudy.students.lora import merged
 from understudy.students.quantized.aware import finish_aware, prepare_aware
 from understudy.students.sparse import Masks, Sparsity
 
@@ -163,6 +164,7 @@ def as_after(
         step = None
     path = folder / ("weights.safetensors" if step is None else step_file(step))
     load_into(module, read_weights(path), source=str(path))
+    module.network = merged(module.network)
     return module.eval()
 
 

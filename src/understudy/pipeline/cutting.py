@@ -131,7 +131,11 @@ def _around(work: Work, module: Deployable, network: nn.Module) -> Deployable:
     if "channels" in work.material.facts:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Deployable(
-        preprocess=module.preprocess, network=network, width=module.width, rescale=module.rescale
+        preprocess=module.preprocess,
+        network=network,
+        width=module.width,
+        rescale=module.rescale,
+        each_token=module.each_token,
     )
 
 
@@ -150,7 +154,8 @@ def calibration(work: Work, count: int) -> tuple[Tensor, Tensor | None]:
     index = torch.from_numpy(positions)
     labels = material.labels[index]
     whole = len(material.labelled(positions)) == len(positions)
-    return material.inputs[index], labels if whole and labels.dtype == torch.int64 else None
+    plain = whole and labels.dtype == torch.int64 and labels.ndim == 1
+    return material.inputs[index], labels if plain else None
 
 
 def teachers_family(work: Work, whole: Deployable) -> Family:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from understudy import __version__
 from understudy.errors import ExportError
@@ -16,16 +18,27 @@ from understudy.export.onnx import export_onnx
 from understudy.export.parity import check_parity
 from understudy.folders import read_json
 from understudy.models.deployable import Deployable
+from understudy.pipeline.asking import of_file, predict
 from understudy.pipeline.chain import learned_ranges
-from understudy.pipeline.distil import Trained, predict, trained_module
+from understudy.pipeline.distil import Trained, trained_module
 from understudy.pipeline.prepare import run_tokenizer
+from understudy.pipeline.sentence_folder import save_folders
 from understudy.pipeline.teach import Loaded
-from understudy.pipeline.work import FACTS, Work
+from understudy.pipeline.work import FACTS, Material, Work
+from understudy.pipeline.writing import decoders
 from understudy.recipe import QuantizeStep
-from understudy.tasks import Classification, Regression
+from understudy.tasks import (
+    Classification,
+    Embedding,
+    LanguageModel,
+    Regression,
+    TokenClassification,
+)
 
 # Raw values up to here are no 8-bit pictures.
 COARSE = 16
+# Of a file that is compared with its module, in one go.
+MOST_NUMBERS = 20_000_000
 _FORM = {"form", "calibration", "calibration_rows", "reduce_range"}
 STUDENT, STUDENT_INT8 = "student.onnx", "student.int8.onnx"
 
@@ -80,15 +93,43 @@ def _export(work: Work, arms: Sequence[Trained], loaded: Loaded, folder: Path) -
             if arm.arm == "control" and arm.seed == deployed:
                 _try_file(work, trained_module(work, arm), folder / "control.onnx", notes)
         if loaded.module is not None:
-            _try_file(work, loaded.module, folder / "teacher.onnx", notes)
+            _try_file(work, loaded.module, folder / "teacher.onnx", notes, work.teaching)
+        if isinstance(work.material.task, LanguageModel):
+            own = next(arm for arm in students if arm.seed == deployed)
+            small = work.recipe.quantized is not None
+            parity |= decoders(work, trained_module(work, own), folder, notes, small=small)
+        if isinstance(work.material.task, Embedding):
+            own = next(arm for arm in students if arm.seed == deployed)
+            told, more = save_folders(work, trained_module(work, own), folder / STUDENT, folder)
+            parity, notes = parity | told, [*notes, *more]
         tracker(len(arms) + 1)
     return {"seed": deployed, "parity": parity, "notes": notes}
 
 
-def _file(work: Work, module: Deployable, path: Path, name: str) -> dict[str, Any]:
-    rows = work.material.inputs[work.material.splits.train[:4]]
-    export_onnx(module, rows, path, metadata=metadata(work, name))
+def _file(
+    work: Work, module: Deployable, path: Path, name: str, material: Material | None = None
+) -> dict[str, Any]:
+    own = material or work.material
+    rows = own.inputs[own.splits.train[:4]]
+    told = metadata(work, name)
+    if own is not work.material and own.tokenizer is not None:
+        told["tokenizer"] = json.dumps(own.tokenizer.describe())
+    export_onnx(module, rows, path, metadata=told)
+    if own is not work.material:
+        return _check_own(module, path, own.inputs[_checked(work)])
     return _parity(work, module, path)
+
+
+def _check_own(module: Deployable, path: Path, rows: Tensor) -> dict[str, Any]:
+    """Hold a file against its module on rows in tokens of its own."""
+    with torch.inference_mode():
+        told = module(rows).float().numpy()
+    found = check_parity(told, path, rows.numpy(), atol=1e-3, rtol=1e-3)
+    return {
+        "rows": len(rows),
+        "max_difference": found.max_abs_difference,
+        "same_answer": found.same_argmax,
+    }
 
 
 def _parity(work: Work, module: Deployable, path: Path, *, loose: bool = False) -> dict[str, Any]:
@@ -98,11 +139,12 @@ def _parity(work: Work, module: Deployable, path: Path, *, loose: bool = False) 
         scale = max(work.material.task.std)
     limits = (float("inf"), float("inf")) if loose else (1e-3 * scale, 1e-3)
     found = check_parity(
-        predict(module, work, positions),
+        predict(module, work, positions, whole=True),
         path,
         work.material.rows.inputs[positions],
         atol=limits[0],
         rtol=limits[1],
+        ask=lambda session: of_file(session, work, positions, whole=True),
     )
     return {
         "rows": len(positions),
@@ -112,8 +154,11 @@ def _parity(work: Work, module: Deployable, path: Path, *, loose: bool = False) 
 
 
 def _checked(work: Work) -> NDArray[np.int64]:
-    splits = work.material.splits
-    return splits.validation[:256] if len(splits.validation) >= 16 else splits.train[:256]
+    splits, most = work.material.splits, 256
+    if work.material.counted is not None:  # answers over a large vocabulary are large
+        per_row = work.material.inputs.shape[1] * work.material.task.width
+        most = max(2, min(most, MOST_NUMBERS // per_row))
+    return splits.validation[:most] if len(splits.validation) >= 16 else splits.train[:most]
 
 
 def _small(
@@ -135,10 +180,16 @@ def _small(
     return _parity(work, module, path, loose=True)
 
 
-def _try_file(work: Work, module: Deployable, path: Path, notes: list[str]) -> None:
+def _try_file(
+    work: Work,
+    module: Deployable,
+    path: Path,
+    notes: list[str],
+    material: Material | None = None,
+) -> None:
     """Export for measuring; a model that cannot be is timed in PyTorch instead."""
     try:
-        _file(work, module, path, path.stem)
+        _file(work, module, path, path.stem, material)
     except ExportError as error:
         path.unlink(missing_ok=True)
         notes.append(
@@ -168,7 +219,9 @@ def metadata(work: Work, name: str) -> dict[str, str]:
         "model": name,
         "task": task.name,
         "output": task.output,
-        "classes": list(task.classes) if isinstance(task, Classification) else None,
+        "classes": list(task.classes)
+        if isinstance(task, Classification | TokenClassification)
+        else None,
         "targets": list(task.targets) if isinstance(task, Regression) else None,
         "columns": facts["columns"] or None,
         "form": work.material.rows.form,

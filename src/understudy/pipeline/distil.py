@@ -4,24 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
-
 from understudy import build
 from understudy.contracts import Student
-from understudy.data.lengths import shortest_first, trimmed
 from understudy.folders import read_json
 from understudy.models.deployable import Deployable
-from understudy.objective import Objective
+from understudy.objective import objective_of
 from understudy.pipeline.chain import as_after, chain_marks
 from understudy.pipeline.labelling import Labelled, label, live, stored_views
+from understudy.pipeline.language import codec_of, head_of, is_language, told_by
 from understudy.pipeline.matching import Found, match_layers
 from understudy.pipeline.prepare import view_marks
 from understudy.pipeline.student import fresh_student, student_mark
 from understudy.pipeline.teach import Loaded, joint
 from understudy.pipeline.training import Arm, Lesson, train, what_counts
+from understudy.pipeline.without_labels import check_needs
 from understudy.pipeline.work import Work
 
 
@@ -45,11 +41,13 @@ class Trained:
 def distil(work: Work, loaded: Loaded) -> tuple[list[Trained], float]:
     """Do the stage `distil` for every seed and arm; the arms, and the teacher pass's seconds."""
     found = layers(work, loaded)
-    labelled = label(work, loaded, needed(work, loaded, found))
+    needs = needed(work, loaded, found)
+    check_needs(work, needs)
+    labelled = label(work, loaded, needs)
     arms: list[Trained] = []
     for seed in work.recipe.seed_list:
         arms.append(one_arm(work, "student", seed, labelled, loaded, found))
-        if work.recipe.has_control:
+        if work.has_control:
             arms.append(one_arm(work, "control", seed, labelled, loaded, found))
     return arms, labelled.seconds
 
@@ -66,13 +64,17 @@ def layers(work: Work, loaded: Loaded) -> Found:
 def needed(work: Work, loaded: Loaded, found: Found) -> frozenset[str]:
     """The teacher's knowledge that the objectives of all phases need, layers included."""
     needs: frozenset[str] = frozenset()
-    codec = build.codec(work.recipe.labels.codec)
+    codec = codec_of(work.recipe)
+    head = None
+    if is_language(work.recipe) and told_by(work.recipe, live=live(work)) == "states":
+        head = head_of(work, loaded.module)
     listed = loaded.offers if codec.listed and not live(work) else frozenset[str]()
     for phase, matched in zip(work.recipe.phases, found, strict=True):
         terms = build.terms(phase.objective, work.place, matched=matched)
         inside = {pair.teacher for term in terms for pair in term.pairs}
-        offers = loaded.offers | inside
-        needs |= Objective(terms, task=work.task, offers=offers, listed=listed).needs
+        offers = loaded.offers | inside | (frozenset({"states"}) if head else frozenset())
+        made = objective_of(terms, task=work.task, offers=offers, listed=listed, head=head)
+        needs |= made.needs
     return needs
 
 
@@ -132,15 +134,3 @@ def start(work: Work, seed: int) -> Deployable:
 def trained_module(work: Work, arm: Trained, *, step: int | None = None) -> Deployable:
     """The module of a finished arm in evaluation mode, as it was after a step or at the end."""
     return as_after(work, start(work, arm.seed), arm.folder, seed=arm.seed, step=step)
-
-
-def predict(module: nn.Module, work: Work, positions: NDArray[Any]) -> NDArray[Any]:
-    """Answers of a module to rows, `[rows, width]` float32."""
-    inputs, pad, size = work.material.inputs, work.material.pad, work.recipe.evaluate.batch_size
-    order = shortest_first(inputs, positions, pad)
-    answers = []
-    with torch.inference_mode():
-        for start in range(0, len(positions), size):
-            rows = inputs[torch.from_numpy(positions[order[start : start + size]])]
-            answers.append(module(rows if pad is None else trimmed(rows, pad)).float().numpy())
-    return np.concatenate(answers)[np.argsort(order)]

@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from understudy.contracts import Batch, Progress, Silent, Teacher
+from understudy.data.rows import Rows
 from understudy.engine import BATCHES, fit, probe
 from understudy.errors import DataError, ModelError
-from understudy.evaluate.quality import interval, row_values
-from understudy.evaluate.verdict import Verdict, gap_closed, judge, unproved
 from understudy.export.onnx import export_onnx
 from understudy.folders import make_folder
-from understudy.models.deployable import Deployable, read_answer
+from understudy.models.deployable import Deployable
 from understudy.objective import Objective, Term, control_objective
 from understudy.pipeline.distilled import Distilled
+from understudy.pipeline.own_evidence import evidence
 from understudy.pipeline.own_loaders import Loader
+from understudy.pipeline.own_rows import are_texts
 from understudy.pipeline.own_terms import own_terms
+from understudy.pipeline.own_texts import OwnTexts, own_texts
+from understudy.pipeline.without_labels import WHY
 from understudy.pipeline.work import threads_for, validator
 from understudy.recipe import TermEntry, Training
 from understudy.students.scratch import scratch
@@ -36,12 +39,12 @@ Array = NDArray[Any]
 
 
 def distill(
-    teacher: nn.Module | Teacher | Callable[[Array], Any],
-    make_student: Make | nn.Module,
-    train_loader: Iterable[Any],
-    validation_loader: Iterable[Any] | None = None,
+    teacher: Any,
+    make_student: Make | nn.Module | str | Mapping[str, Any],
+    train_loader: Iterable[Any] | Rows,
+    validation_loader: Iterable[Any] | Rows | None = None,
     *,
-    test_loader: Iterable[Any] | None = None,
+    test_loader: Iterable[Any] | Rows | None = None,
     objective: Sequence[Term | TermEntry | Mapping[str, Any]] | None = None,
     training: Training | None = None,
     seeds: int | Sequence[int] = 5,
@@ -49,16 +52,21 @@ def distill(
     margin: float = 0.01,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    tokenizer: Any = None,
+    teacher_tokenizer: Any = None,
+    classes: Sequence[str] | None = None,
 ) -> Distilled:
     """Distil a teacher of one's own into a student of one's own, and say whether it helped.
 
     Args:
         teacher: a module, anything with `offers` that answers a `Batch`, or a callable of NumPy
-            rows. It is asked at every step, since a loader may augment its rows.
+            rows. It is asked at every step, since a loader may augment its rows. Of texts also a
+            model of Hugging Face, or a callable of a list of strings.
         make_student: a factory without arguments; a module is copied, and then the seeds vary
-            nothing but the order of rows.
+            nothing but the order of rows. Of texts also a kind, such as `text_cnn`.
         train_loader: batches as `(inputs, labels)`, `(inputs, labels, ids)`, a mapping with these
-            names, or `Batch`; labels -1 or NaN where there are none.
+            names, or `Batch`; labels -1 or NaN where there are none. Or texts: a list of strings,
+            `(texts, labels)`, `Rows` of texts, a data set of Hugging Face with a column of texts.
         validation_loader: for choosing the seed to deploy; never the test rows.
         test_loader: for the evidence; without it the verdict is `UNDECIDED`.
         objective: terms, or mappings as in a recipe; Hinton's by default.
@@ -68,19 +76,49 @@ def distill(
         margin: the smallest difference in the primary score that matters.
         out: a folder for the ONNX file.
         progress: where long work shows itself.
+        tokenizer: of texts: a path, an object of `tokenizers` or `transformers`, or the fields of
+            `data.tokenizer`; None: the teacher's own where it lies beside it, or a trained one.
+        teacher_tokenizer: of a module that reads other tokens than the student.
+        classes: their names in the order of the answers, where labels do not say it.
 
     Raises:
         UnderstudyError: whatever the caller can fix.
     """
+    training = training or Training()
+    texts: OwnTexts | None = None
+    asked, make = teacher, make_student
+    given: tuple[Any, Any, Any] = (train_loader, validation_loader, test_loader)
     with _as_found(teacher):
+        if are_texts(train_loader):
+            texts = own_texts(
+                teacher,
+                make_student,
+                *given,
+                tokenizer=tokenizer,
+                teacher_tokenizer=teacher_tokenizer,
+                classes=classes,
+                batch_size=training.batch_size,
+            )
+            asked, make = texts.teacher, texts.make_student
+            given = (texts.train, texts.validation, texts.test)
+        train, validation, test = (
+            part if part is None or isinstance(part, Loader) else Loader(part) for part in given
+        )
+        assert train is not None
+        if isinstance(make, str | Mapping):
+            raise ModelError(
+                "a student is named by its kind where rows are texts; these rows come from a "
+                "loader, so give a factory or a module"
+            )
         return _distill(
-            teacher,
-            make_student,
-            Loader(train_loader),
-            None if validation_loader is None else Loader(validation_loader),
-            None if test_loader is None else Loader(test_loader),
+            asked,
+            make,
+            train,
+            validation,
+            test,
+            texts=texts,
             objective=objective,
-            training=training or Training(),
+            training=training,
             seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
             control=control,
             margin=margin,
@@ -107,6 +145,7 @@ def _distill(
     validation: Loader | None,
     test: Loader | None,
     *,
+    texts: OwnTexts | None,
     objective: Sequence[Term | TermEntry | Mapping[str, Any]] | None,
     training: Training,
     seeds: tuple[int, ...],
@@ -117,29 +156,33 @@ def _distill(
 ) -> Distilled:
     # Looked at once: a second look at somebody's loader may change the order of its rows.
     first_batches = list(islice(train, BATCHES))
-    task, example = _task(teacher, first_batches)
+    task, example = _task(teacher, first_batches) if texts is None else (texts.task, texts.example)
     lesson = own_terms(
         objective,
         task=task,
         teacher=teacher,
-        student=lambda: _fresh(make_student, task, seeds[0]),
+        student=lambda: _fresh(make_student, task, seeds[0], texts),
         train=train,
         batch=first_batches[0],
     )
     asked = CheckedTeacher(lesson.teacher)
     terms = lesson.terms(seeds[0])
+    pad = None if texts is None else texts.tokenizer.pad
     first = Objective(terms, task=task, offers=asked.offers)  # refuses before anything is trained
     notes: list[str] = []
+    if texts is not None and not texts.labelled:
+        control = False
+        notes.append(WHY)
     if isinstance(make_student, nn.Module):
         notes.append("the student was given as a module: the seeds vary the order of rows only")
     arms: dict[str, dict[int, nn.Module]] = {"student": {}, "control": {}}
     chosen: dict[int, float] = {}
     for seed in seeds:
         for arm in ("student", "control") if control else ("student",):
-            student = _fresh(make_student, task, seed)
+            student = _fresh(make_student, task, seed, texts)
             goal = control_objective(terms, task=task)
             if arm == "student":
-                goal = Objective(lesson.terms(seed), task=task, offers=asked.offers)
+                goal = Objective(lesson.terms(seed), task=task, offers=asked.offers, pad=pad)
                 readings = probe(
                     student=student,
                     objective=goal,
@@ -176,12 +219,14 @@ def _distill(
                     1 if score.higher_is_better else -1
                 )
     best = max(seeds, key=lambda s: (chosen[s], -s))
-    verdict, gap, scores = _evidence(task, asked, arms, test, margin)
+    alone = WHY if WHY in notes else "without a control nothing was proved"
+    verdict, gap, scores = evidence(task, asked, arms, test, margin, alone)
     onnx = None
     if out is not None:
         onnx = make_folder(Path(out)) / "student.onnx"
         names = {"classes": task.classes} if isinstance(task, Classification) else {}
-        facts = {"task": task.name, "output": task.output, **names}
+        more = {} if texts is None else texts.metadata
+        facts = {"task": task.name, "output": task.output, **names, **more}
         metadata = {key: json.dumps(value) for key, value in facts.items()}
         export_onnx(arms["student"][best], example[:4], onnx, metadata=metadata)
     return Distilled(
@@ -194,6 +239,8 @@ def _distill(
         controls=arms["control"],
         notes=tuple(notes),
         onnx=onnx,
+        classes=task.classes if isinstance(task, Classification) else None,
+        tokenizer=None if texts is None else texts.tokenizer,
     )
 
 
@@ -226,80 +273,17 @@ def _tensor(answer: Any) -> Any:
     return answer.logits
 
 
-def _fresh(make: Make | nn.Module, task: AnyTask, seed: int) -> nn.Module:
+def _fresh(
+    make: Make | nn.Module, task: AnyTask, seed: int, texts: OwnTexts | None = None
+) -> nn.Module:
     def network() -> nn.Module:
         made = copy.deepcopy(make) if isinstance(make, nn.Module) else make()
         if not isinstance(made, nn.Module):
             raise ModelError(
                 f"`make_student` must return a torch module, but returned {type(made).__name__}"
             )
-        return Deployable(preprocess=nn.Identity(), network=made, width=task.width)
+        before = nn.Identity() if texts is None else texts.facts.preprocess()
+        rescale = None if texts is None else texts.rescale
+        return Deployable(preprocess=before, network=made, width=task.width, rescale=rescale)
 
     return scratch(network, seed=seed).module
-
-
-def _evidence(
-    task: AnyTask,
-    teacher: Teacher,
-    arms: Mapping[str, Mapping[int, nn.Module]],
-    test: Loader | None,
-    margin: float,
-) -> tuple[Verdict, float | None, dict[str, Any]]:
-    if test is None:
-        return unproved("no test rows were given, so nothing was proved"), None, {}
-    answers, labels = _answers(task, teacher, arms, test)
-    scores: dict[str, Any] = {}
-    for name, given in answers.items():
-        wanted = [*task.scores]
-        if name != "teacher":
-            wanted.extend(task.fidelity(answers["teacher"][0]))
-        found = {s.name: interval(s, given, labels) for s in wanted}
-        scores[name] = {
-            key: {"value": i.value, "low": i.low, "high": i.high} for key, i in found.items()
-        }
-    if "control" not in answers:
-        return unproved("without a control nothing was proved"), None, scores
-    primary = task.scores[0]
-    rows = {n: np.stack([row_values(primary, o, labels) for o in a]) for n, a in answers.items()}
-    better = primary.higher_is_better
-    verdict = judge(
-        rows["student"],
-        rows["control"],
-        higher_is_better=better,
-        margin=margin,
-        name=primary.name,
-        unit=primary.unit,
-    )
-    gap = gap_closed(rows["teacher"], rows["student"], rows["control"], higher_is_better=better)
-    return verdict, gap, scores
-
-
-def _answers(
-    task: AnyTask,
-    teacher: Teacher,
-    arms: Mapping[str, Mapping[int, nn.Module]],
-    loader: Loader,
-) -> tuple[dict[str, Array], Array]:
-    """Answers `[seeds, rows, width]` of every model to the labelled test rows, and their labels."""
-    parts: dict[tuple[str, int], list[Array]] = {}
-    labels: list[Array] = []
-    for batch in loader:
-        if batch.labels is None:
-            raise DataError("test batches must have labels")
-        keep = task.labelled(batch.labels)
-        labels.append(batch.labels[keep].numpy())
-        said = teacher(batch).tensor(task.output)
-        parts.setdefault(("teacher", 0), []).append(said[keep].numpy())
-        for arm, modules in arms.items():
-            for seed, module in modules.items():
-                with torch.inference_mode():
-                    answer = read_answer(module(batch.inputs), task.width)
-                parts.setdefault((arm, seed), []).append(answer[keep].float().numpy())
-    names = [n for n in ("teacher", "student", "control") if any(k[0] == n for k in parts)]
-    stacked = {
-        name: np.stack(
-            [np.concatenate(v).astype(np.float64) for (arm, _), v in parts.items() if arm == name]
-        )
-        for name in names
-    }
-    return stacked, np.concatenate(labels)

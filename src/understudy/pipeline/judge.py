@@ -9,29 +9,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_arrays
+from torch import nn
 
-from understudy.contracts import Batch
-from understudy.data.lengths import shortest_first, trimmed
 from understudy.deployed import Deployed
 from understudy.errors import DataError
-from understudy.evaluate.cost import Cost, flops, onnx_cost, parameters, torch_cost
 from understudy.evaluate.quality import Score, interval, row_values
 from understudy.evaluate.verdict import Verdict, gap_closed, judge, unproved
 from understudy.export.forms import speed_ratio
-from understudy.export.onnx import stored_parameters
 from understudy.folders import read_json, write_atomic, write_json
-from understudy.models.deployable import Deployable
+from understudy.pipeline.asking import asked, of_file, predict, truth
+from understudy.pipeline.costing import costs_of
 from understudy.pipeline.deploy import STUDENT, STUDENT_INT8
-from understudy.pipeline.distil import Trained, predict, trained_module
-from understudy.pipeline.members import own_preprocess
+from understudy.pipeline.distil import Trained, trained_module
+from understudy.pipeline.language import is_language
+from understudy.pipeline.reference import reference
 from understudy.pipeline.teach import Loaded
+from understudy.pipeline.without_labels import WHY, labelled, primary_score, told_verdict
 from understudy.pipeline.work import Work
+from understudy.pipeline.worth import worth
+from understudy.pipeline.writing import samples
 from understudy.tasks import Regression
 
 Array = NDArray[Any]
+UNTRAINED = (
+    "the control is the network that the student began as, without any training: vectors have no "
+    "labels that it could learn from"
+)
 ANSWERS, SCORES = "answers.safetensors", "evaluation.json"
 
 
@@ -50,7 +55,7 @@ def evaluate(work: Work, arms: Sequence[Trained], loaded: Loaded) -> dict[str, A
 
 def _evaluate(work: Work, arms: Sequence[Trained], loaded: Loaded, folder: Path) -> dict[str, Any]:
     positions = test_rows(work)
-    labels = work.material.all_labels.numpy()[positions]
+    labels = truth(work, positions).labels
     exported = read_json(work.folder / "export" / "stage.json")["summary"]
     with work.progress.track("evaluate", 8, "parts") as tracker:
         answers = {"teacher": _teacher_answers(work, loaded, positions)[None]}
@@ -74,30 +79,63 @@ def _evaluate(work: Work, arms: Sequence[Trained], loaded: Loaded, folder: Path)
             for name, given in answers.items()
         }
         tracker(4, "scores")
-        costs = _costs(work, loaded, arms, exported["seed"])
+        costs = costs_of(work, loaded, arms, exported["seed"])
         tracker(7, "costs")
         models = {name: scores[name] | costs[name] for name in answers}
-        verdict, notes = _verdict(work, answers, labels)
+        primary = primary_score(work, answers["teacher"][0], labels)
+        held, own = labels, _file_answers(work, STUDENT, positions)
+        vectors = worth(work, arms, loaded)
+        if vectors is not None and vectors.score is not None:
+            primary, answers = vectors.score, dict(vectors.answers)
+            held, own = vectors.labels, vectors.own
+            for name, found in vectors.record["pairs"]["models"].items():
+                models[name]["scores"] |= {primary.name: found | {"higher_is_better": True}}
+                models[name]["per_seed"] |= {primary.name: found["per_seed"]}
+        verdict, notes = _verdict(work, answers, held, primary)
         tracker(8, "verdict")
-    deployed = _deployed(work, answers, labels, exported["seed"])
-    budget = _budget(work, models)
+    deployed = _deployed(work, answers, held, exported["seed"], primary, own)
+    budget = _budget(work, models, primary)
     verdict |= _recommend(verdict, budget)
+    if not work.recipe.task.has_labels and work.has_control:
+        verdict["notes"] = [*verdict["notes"], UNTRAINED]
     result = {
         "models": models,
         "deployed": deployed,
         "budget": budget,
         "verdict": verdict,
+        "primary": {
+            "name": primary.name,
+            "higher_is_better": primary.higher_is_better,
+            "unit": primary.unit,
+        },
+        "vectors": None if vectors is None else vectors.record,
         "notes": notes,
         "parity": exported["parity"],
+        "samples": _samples(work, arms, loaded, exported["seed"]),
     }
     write_json(folder / SCORES, result)
     return {"word": verdict["word"]}
 
 
+def _samples(
+    work: Work, arms: Sequence[Trained], loaded: Loaded, seed: int
+) -> list[dict[str, Any]]:
+    """What the models of a language model's run write; nothing of another's."""
+    if not is_language(work.recipe):
+        return []
+    models: dict[str, nn.Module | None] = {"teacher": loaded.module}
+    models |= {arm.arm: trained_module(work, arm) for arm in arms if arm.seed == seed}
+    return samples(work, models)
+
+
 def test_rows(work: Work) -> NDArray[np.int64]:
-    """The positions of the labelled test rows."""
+    """The positions of the labelled test rows; of a run without any label, all of them."""
     positions = work.material.splits.test
+    if not work.recipe.task.has_labels:
+        return positions
     kept = positions[work.material.task.labelled_rows(work.material.all_labels.numpy()[positions])]
+    if not len(kept) and work.unlabelled:
+        return positions
     if not len(kept):
         raise DataError("no test row has a label, so nothing can be proved: label some test rows")
     return kept
@@ -111,17 +149,11 @@ def _storable(
 
 
 def _teacher_answers(work: Work, loaded: Loaded, positions: NDArray[np.int64]) -> Array:
-    material, size = work.material, work.recipe.evaluate.batch_size
-    order = shortest_first(material.inputs, positions, material.pad)
-    found = []
-    for start in range(0, len(positions), size):
-        index = torch.from_numpy(positions[order[start : start + size]])
-        rows = material.inputs[index]
-        rows = rows if material.pad is None else trimmed(rows, material.pad)
-        knowledge = loaded.teacher(Batch(inputs=rows, ids=material.ids[index]))
-        found.append(knowledge.tensor(material.task.output).float().cpu().numpy())
-    answers = np.concatenate(found)[np.argsort(order)]
-    bad = ~np.isfinite(answers).all(axis=1)
+    if not work.recipe.task.has_labels:
+        return reference(work, positions)  # asked already, in its own tokens
+    teacher, output = loaded.teacher, work.material.task.output
+    answers = asked(work, positions, lambda batch: teacher(batch).tensor(output))
+    bad = np.asarray(~np.isfinite(answers).all(axis=1))
     if bad.any() and work.recipe.labels.on_bad_rows == "skip":
         # What says nothing of a row knows nothing of it: equal probabilities, or the mean.
         task = work.material.task
@@ -135,95 +167,45 @@ def _teacher_answers(work: Work, loaded: Loaded, positions: NDArray[np.int64]) -
 
 def _file_answers(work: Work, name: str, positions: NDArray[np.int64]) -> Array:
     session = Deployed.open(work.folder / "export" / name)
-    return session.predict(work.material.rows.inputs[positions])
+    return of_file(session, work, positions)
 
 
 def _scores(work: Work, name: str, given: Array, labels: Array, teacher: Array) -> dict[str, Any]:
     """Every score of one model with its interval, and the primary one per seed."""
     task = work.material.task
-    scores: list[Score] = list(task.scores)
-    if name != "teacher":
+    scores: list[Score] = list(task.scores) if labelled(work, labels) else []
+    if name != "teacher" or not work.recipe.task.has_labels:
         scores.extend(task.fidelity(teacher.astype(np.float64)))
     result: dict[str, Any] = {}
     for score in scores:
-        found = interval(score, given.astype(np.float64), labels, draws=work.recipe.evaluate.draws)
+        rows = truth(work, test_rows(work)).rows(score)
+        found = interval(rows, given.astype(np.float64), labels, draws=work.recipe.evaluate.draws)
         result[score.name] = {
             "value": found.value,
             "low": found.low,
             "high": found.high,
             "higher_is_better": score.higher_is_better,
         }
-    primary = task.scores[0]
+    primary = primary_score(work, teacher, labels)
     per_seed = [primary.value(one.astype(np.float64), labels) for one in given]
     return {"scores": result, "per_seed": {primary.name: per_seed}}
 
 
-def _costs(
-    work: Work, loaded: Loaded, arms: Sequence[Trained], deployed: int
-) -> dict[str, dict[str, Any]]:
-    """What each model costs, from its file where there is one."""
-    student = trained_module(
-        work, next(a for a in arms if (a.arm, a.seed) == ("student", deployed))
-    )
-    modules: dict[str, Deployable | None] = {
-        "teacher": loaded.module,
-        "student": student,
-        "control": student,
-        "student_int8": student,
-    }
-    files = {
-        "teacher": work.folder / "export" / "teacher.onnx",
-        "student": work.folder / "export" / STUDENT,
-        "control": work.folder / "export" / "control.onnx",
-        "student_int8": work.folder / "export" / STUDENT_INT8,
-    }
-    onnx_teacher = work.recipe.teacher.onnx
-    if onnx_teacher is not None:
-        files["teacher"] = work.place.resolve(onnx_teacher)
-    rows = work.material.timed(32)
-    fed = dict.fromkeys(files, rows)
-    preprocess = own_preprocess(work, work.recipe.teacher)
-    if onnx_teacher is not None and preprocess is not None:
-        fed["teacher"] = preprocess(torch.from_numpy(np.array(rows))).numpy()
-    found = {name: _cost(work, files[name], modules[name], fed[name]) for name in files}
-    if onnx_teacher is not None:
-        found["teacher"]["parameters"] = stored_parameters(files["teacher"])
-    elif work.recipe.teacher.ensemble:
-        found["teacher"]["parameters"] = loaded.summary["parameters"]
-    return found
-
-
-def _cost(work: Work, path: Path, module: Deployable | None, rows: Array) -> dict[str, Any]:
-    seconds = work.recipe.evaluate.latency_seconds
-    cost: Cost | None = None
-    if path.is_file():
-        cost = onnx_cost(path, rows, seconds=seconds)
-    elif module is not None:
-        cost = torch_cost(module, torch.from_numpy(np.array(rows)), seconds=seconds)
-    result: dict[str, Any] = {
-        "parameters": None if module is None else parameters(module),
-        "flops": None
-        if module is None
-        else flops(module, torch.from_numpy(work.material.timed(1))),
-        "bytes": None,
-        "latency_ms": {"batch1": None, "batch32": None, "detail": []},
-        "peak_memory_mb": None,
-        "runtime": None,
-    }
-    return result | (cost.as_dict() if cost is not None else {})
-
-
 def _verdict(
-    work: Work, answers: Mapping[str, Array], labels: Array
+    work: Work, answers: Mapping[str, Array], labels: Array, primary: Score
 ) -> tuple[dict[str, Any], list[str]]:
-    primary = work.material.task.scores[0]
+    if work.unlabelled:
+        verdict, beside = told_verdict(work, answers, labels, primary)
+        data = _plain(verdict, None, work.recipe.evaluate.margin)
+        return data | {"against_teacher": beside}, [WHY]
+    by_text = truth(work, test_rows(work)).rows(primary)
     rows = {
-        name: np.stack([row_values(primary, one.astype(np.float64), labels) for one in given])
+        name: np.stack([row_values(by_text, one.astype(np.float64), labels) for one in given])
         for name, given in answers.items()
     }
     margin = work.recipe.evaluate.margin
     if "control" not in rows:
-        verdict: Verdict = unproved("`control: false`: without a control nothing was proved")
+        verdict = unproved("`control: false`: without a control nothing was proved")
         return _plain(verdict, None, margin), [verdict.sentence]
     better = primary.higher_is_better
     verdict = judge(
@@ -243,11 +225,15 @@ def _plain(verdict: Verdict, gap: float | None, margin: float) -> dict[str, Any]
     return data | {"word": str(verdict.word), "gap_closed": gap, "margin": margin, "notes": []}
 
 
-def _deployed(work: Work, answers: Mapping[str, Array], labels: Array, seed: int) -> dict[str, Any]:
-    """The scores of the very files that are there to be deployed."""
-    primary = work.material.task.scores[0]
-    positions = test_rows(work)
-    own = _file_answers(work, STUDENT, positions).astype(np.float64)
+def _deployed(
+    work: Work,
+    answers: Mapping[str, Array],
+    labels: Array,
+    seed: int,
+    primary: Score,
+    own: Array,
+) -> dict[str, Any]:
+    """The scores of the very files that are there to be deployed, which answer with `own`."""
     at = work.recipe.seed_list.index(seed)
     int8, speedup = None, None
     if "student_int8" in answers:
@@ -258,13 +244,13 @@ def _deployed(work: Work, answers: Mapping[str, Array], labels: Array, seed: int
         speedup = speed_ratio(folder / STUDENT, folder / STUDENT_INT8, rows, seconds=seconds)
     return {
         "seed": seed,
-        primary.name: primary.value(own, labels),
+        primary.name: primary.value(own.astype(np.float64), labels),
         f"{primary.name}_int8": int8,
         "speedup_quantized": speedup,
     }
 
 
-def _budget(work: Work, models: Mapping[str, Any]) -> dict[str, Any]:
+def _budget(work: Work, models: Mapping[str, Any], primary: Score) -> dict[str, Any]:
     """Every limit of the budget against what was measured."""
     limits, student = work.recipe.budget, models["student"]
     checks: list[dict[str, Any]] = []
@@ -289,13 +275,13 @@ def _budget(work: Work, models: Mapping[str, Any]) -> dict[str, Any]:
         name = f"latency_ms (batch {latency.batch}, {latency.threads} threads)"
         check(name, latency.value, measured.median_ms)
     if limits.accuracy_kept is not None:
-        name = work.material.task.scores[0].name
-        own, teacher = (models[m]["scores"][name]["value"] for m in ("student", "teacher"))
-        above, below = (
-            (own, teacher) if work.material.task.scores[0].higher_is_better else (teacher, own)
-        )
-        # A share of a score that is not positive (an R2 below 0) means nothing, so it is not met.
-        kept = above / below if below > 0 and above >= 0 else None
+        name = primary.name
+        told = [models[m]["scores"].get(name, {}).get("value") for m in ("student", "teacher")]
+        above, below = told if primary.higher_is_better else told[::-1]
+        # A share of a score that is not positive (an R2 below 0) means nothing, so it is not met;
+        # neither is one of a score that nothing is known of, without labels.
+        known = above is not None and below is not None
+        kept = above / below if known and below > 0 and above >= 0 else None
         check("accuracy_kept", limits.accuracy_kept, kept, least=True)
     return {"checks": checks, "within": all(c["met"] for c in checks) if checks else None}
 

@@ -22,6 +22,7 @@ from understudy.labels.record import Engine, Serial, record
 from understudy.labels.store import LabelStore
 from understudy.pipeline.crew import Crew
 from understudy.pipeline.earlier import SPENT, Spent, take_over
+from understudy.pipeline.language import codec_of, told_by
 from understudy.pipeline.passing import Way, as_begun, choose_way, on
 from understudy.pipeline.prepare import chain_of_views, load, view_marks
 from understudy.pipeline.shared_store import shared_store
@@ -249,17 +250,17 @@ def keeps(work: Work, needs: frozenset[str]) -> dict[str, Keep]:
     """What of the teacher's knowledge is stored, and how: its answer as told, the rest whole."""
     inside = Entry.model_validate({"kind": "dense", "precision": work.recipe.labels.features})
     whole = build.codec(inside)
-    own = build.codec(work.recipe.labels.codec)
+    own = codec_of(work.recipe)
     own.check((work.task.width,))
+    answers = {work.task.output, told_by(work.recipe, live=False)}
     return {
-        name: Keep(codec=own if name == work.task.output else whole, reads=name)
-        for name in sorted(needs)
+        name: Keep(codec=own if name in answers else whole, reads=name) for name in sorted(needs)
     }
 
 
 def cut_rows(work: Work, way: Way) -> Portions:
     """The training rows in all their stored views, view by view, cut into shards."""
-    material, count, batch_size = work.material, stored_views(work), way.batch_size
+    material, count, batch_size = work.teaching, stored_views(work), way.batch_size
     positions = np.sort(material.splits.train)
     positions = positions[shortest_first(material.inputs, positions, material.pad)]
     loader = MemoryLoader(
@@ -270,6 +271,7 @@ def cut_rows(work: Work, way: Way) -> Portions:
         batch_size=batch_size,
         views=chain_of_views(work, seed=view_seed(work, 0)) if count is not None else None,
         pad=material.pad,
+        counted=material.counted,
     )
 
     # Our own views take a hundredth of a network's time: a second thread would only stand in the

@@ -30,6 +30,8 @@ def feature_map(work: Work, arms: Sequence[Trained], loaded: Loaded) -> dict[str
     if loaded.module is None or not isinstance(task, Classification):
         return None
     every = test_rows(work)
+    if not task.labelled_rows(work.material.all_labels.numpy()[every]).all():
+        return None  # points are drawn by their class
     positions = every[np.linspace(0, len(every) - 1, min(ROWS, len(every))).astype(np.int64)]
     first = next(arm for arm in arms if arm.arm == "student")
     try:

@@ -16,6 +16,7 @@ from understudy.features.hooks import capture
 from understudy.models.deployable import Deployable, inner
 from understudy.objective import Objective
 from understudy.pipeline.members import member_module
+from understudy.pipeline.shared_words import by_words, words_known, words_line
 from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
 from understudy.recipe import Phase
@@ -50,6 +51,7 @@ def match_layers(
         },
         lambda folder: _match(work, loaded, student(), folder),
     )
+    work.notes.extend(summary["notes"])
     return tuple(
         tuple(None if found is None else Matched.from_data(found) for found in phase)
         for phase in summary["phases"]
@@ -75,7 +77,11 @@ def rehearse(work: Work, student: Callable[[], Student]) -> None:
 def _match(work: Work, loaded: Loaded, student: Student, folder: Path) -> dict[str, Any]:
     del folder
     phases = work.recipe.phases
-    return {"phases": [_phase(work, loaded.module, student, phase) for phase in phases]}
+    found = [_phase(work, loaded.module, student, phase) for phase in phases]
+    notes = []
+    if any(by_words(entry) for phase in phases for entry in phase.objective):
+        notes.append(words_line(work, work.material.splits.train))
+    return {"phases": found, "notes": notes}
 
 
 def _phase(
@@ -91,13 +97,14 @@ def _phase(
                 f"`{entry.kind}` compares layers inside the teacher, but this one offers its "
                 "answer only: give it as a PyTorch `model`"
             )
-        rows = work.material.inputs[torch.from_numpy(work.material.splits.train[:ROWS])]
+        few = torch.from_numpy(work.material.splits.train[:ROWS])
+        rows, theirs = work.material.inputs[few], work.teaching.inputs[few]
         matched = build.match(
             entry,
             student=student.module,
             teacher=module,
             rows=rows,
-            told=partial(_told, module, rows),
+            told=partial(_told, module, theirs),
             provenance=student.provenance,
         )
         if say:
@@ -119,13 +126,20 @@ def _try(
     material = work.material
     positions = torch.from_numpy(material.splits.train)
     known: dict[str, Any] = {"ids": material.ids[positions], "answers": material.task.width}
+    known |= words_known(work, [phase], material.splits.train)
     plain = build.terms(phase.objective, work.place, matched=found)
     terms = build.with_adapters(phase.objective, plain, matched=found, known=known, seed=0)
     inside = sorted({pair.teacher for term in terms for pair in term.pairs})
     teacher = TorchTeacher(module, output=material.task.output, spots=inside)
+    pad = None if material.tokens is None else material.tokens.pad
     objective = Objective(terms, task=material.task, offers=teacher.offers).eval()
     few = positions[:ROWS]
-    batch = Batch(inputs=material.inputs[few], labels=material.labels[few], ids=material.ids[few])
+    batch = Batch(
+        inputs=material.inputs[few],
+        labels=material.labels[few],
+        ids=material.ids[few],
+        teacher_inputs=None if material.teaching is None else work.teaching.inputs[few],
+    )
     told = teacher(batch)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for term in objective.terms:
@@ -133,7 +147,7 @@ def _try(
             try:
                 with capture(inner(student.module), spots) as captured:
                     answers = student.module.eval()(batch.inputs)
-                alone = Objective([term], task=material.task, offers=teacher.offers)
+                alone = Objective([term], task=material.task, offers=teacher.offers, pad=pad)
                 alone.means(answers, told, batch, epoch=0.0, epochs=1, features=captured.found())
             except (ValueError, RuntimeError) as error:
                 raise ModelError(f"`{term.name}` cannot compare these layers: {error}") from error

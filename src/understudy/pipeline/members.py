@@ -12,7 +12,9 @@ from understudy.deployed import Deployed
 from understudy.errors import ModelError
 from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_rescale, read_weights
+from understudy.pipeline.language import fitting, is_language, own_tokenizer
 from understudy.pipeline.work import Work
+from understudy.pipeline.zero_shot import load_zero_shot
 from understudy.recipe import MemberSection, TeacherSection
 from understudy.teachers.ensemble import EnsembleTeacher
 from understudy.teachers.predictor import PredictorTeacher
@@ -44,12 +46,14 @@ def load_member(work: Work, section: Section, weights: Path) -> tuple[Teacher, D
         module = member_module(work, section)
         load_into(module.network, read_weights(weights), source=str(weights))
         return TorchTeacher(module, output=output), module.eval()
+    if section.zero_shot is not None:
+        return load_zero_shot(work, section.zero_shot, weights)
     if section.onnx is not None:
         predict = Deployed.open(work.place.resolve(section.onnx)).predict
     elif section.predictor is not None:
         predict = build.predictor(section.predictor, work.place, where="the teacher's predictor")
     else:
-        raise ModelError("a teacher needs `model`, `onnx`, `predictor` or `ensemble`")
+        raise ModelError("a teacher needs `model`, `onnx`, `predictor`, `zero_shot` or `ensemble`")
     teacher = PredictorTeacher(
         predict,
         output=output,
@@ -62,14 +66,17 @@ def load_member(work: Work, section: Section, weights: Path) -> tuple[Teacher, D
 
 def member_module(work: Work, section: Section) -> Deployable:
     """The network of a member, before any weights are read into it."""
-    material = work.material
+    material = work.teaching
     if section.model is None:
         raise ModelError("this teacher has no PyTorch module")
     trained = isinstance(section, TeacherSection) and section.training is not None
     make = build.network(section.model, material.facts, work.place, where="the teacher's model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(work.recipe.data.seed)
-        module = material.deployable(make(), scaled=trained)
+        network = make()
+        if is_language(work.recipe):
+            fitting(work, network, who="the teacher", tokenizer=own_tokenizer(work, section.model))
+        module = material.deployable(network, scaled=trained)
     if section.weights is not None:
         rescale = read_rescale(work.place.resolve(section.weights))
         module.rescale = rescale or module.rescale

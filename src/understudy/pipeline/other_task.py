@@ -144,6 +144,8 @@ def _choose(work: Work, folder: Path) -> dict[str, Any]:
 
 
 def _check_form(rows: Rows, own: Rows) -> None:
+    if rows.task == "token_classification":
+        raise DataError("its rows must have one label each, but they have one per word")
     told = [(list(r.inputs.shape[1:]), r.inputs.dtype.name) for r in (rows, own)]
     if rows.form == own.form == "text":  # of any length, by the same tokenizer
         told = told[:1] * 2

@@ -14,6 +14,7 @@ import torch
 from understudy.contracts import Batch, Teacher
 from understudy.data.loaders import MemoryLoader
 from understudy.errors import ModelError
+from understudy.pipeline.language import is_language, rows_at_once, speaker, told_by
 from understudy.pipeline.members import load_teacher
 from understudy.pipeline.work import Work
 from understudy.teachers.backends import choose, prepare
@@ -75,6 +76,8 @@ def choose_way(work: Work, rows: int, begun: Mapping[str, Any], layers: Sequence
         return as_begun(work, begun, layers)
     options = work.recipe.labels
     size = USUAL if options.batch_size == "auto" else options.batch_size
+    if is_language(work.recipe):
+        return _speaking(work, rows_at_once(work, size), device())
     if layers:
         return Way(
             teacher=_with_layers(work, layers, device()),
@@ -92,7 +95,12 @@ def choose_way(work: Work, rows: int, begun: Mapping[str, Any], layers: Sequence
             backends.append(("predictor", None))
             continue
         chosen = choose(
-            module, output=work.task.output, batch=batch, wanted=options.backend, rows=rows
+            module,
+            output=work.task.output,
+            batch=batch,
+            wanted=options.backend,
+            tolerance=options.tolerance,
+            rows=rows,
         )
         members[number] = chosen.teacher
         backends.append((chosen.name, chosen.piece))
@@ -118,6 +126,8 @@ def as_begun(work: Work, made: Mapping[str, Any], layers: Sequence[str] = ()) ->
             "these labels were begun on a GPU, and another device would change their last digits: "
             "go on where there is one, or delete the store to label again"
         )
+    if is_language(work.recipe):
+        return _speaking(work, int(made["batch_size"]), where)
     if layers:
         return Way(
             teacher=_with_layers(work, layers, where),
@@ -139,6 +149,16 @@ def as_begun(work: Work, made: Mapping[str, Any], layers: Sequence[str] = ()) ->
     )
 
 
+def _speaking(work: Work, batch_size: int, where: str) -> Way:
+    """A language model tells positions, of as many rows as there is room for their logits."""
+    _, modules = load_teacher(work)
+    module = modules[0] if len(modules) == 1 else None
+    teacher = speaker(
+        work, None if module is None else module.to(where), told_by(work.recipe, live=False)
+    )
+    return Way(teacher=teacher, batch_size=batch_size, backends=(("eager", None),), device=where)
+
+
 def _with_layers(work: Work, layers: Sequence[str], where: str) -> Teacher:
     """The module itself, read inside.
 
@@ -156,7 +176,7 @@ def _with_layers(work: Work, layers: Sequence[str], where: str) -> Teacher:
 
 def sample(work: Work, count: int, where: str | None = None) -> Batch:
     """So many training rows, on the device of the pass; some come twice where there are fewer."""
-    material = work.material
+    material = work.teaching
     positions = np.resize(np.sort(material.splits.train), count)
     loader = MemoryLoader(
         inputs=material.inputs,
@@ -165,6 +185,7 @@ def sample(work: Work, count: int, where: str | None = None) -> Batch:
         positions=positions,
         batch_size=count,
         pad=material.pad,
+        counted=material.counted,
     )
     return on(loader.batch(positions), where or device())
 

@@ -11,12 +11,14 @@ from understudy.evaluate.fidelity import confusion, reliability
 from understudy.evaluate.quality import row_values
 from understudy.evaluate.verdict import judge
 from understudy.folders import read_json
+from understudy.pipeline.asking import truth
+from understudy.pipeline.by_class import by_class
 from understudy.pipeline.distil import Trained
 from understudy.pipeline.judge import ANSWERS
 from understudy.pipeline.training import HISTORY
 from understudy.pipeline.work import Work
 from understudy.report.gallery import choose_rows, png_data_uri
-from understudy.tasks import Classification
+from understudy.tasks import Classification, PerToken, TokenClassification
 
 Array = NDArray[Any]
 MOST_CLASSES, MOST_POINTS, MOST_ROWS = 200, 400, 24
@@ -27,16 +29,23 @@ def pictures(work: Work, arms: Sequence[Trained]) -> dict[str, Any]:
     stored = load_file(work.folder / "evaluate" / ANSWERS)
     positions = stored.pop("positions")
     stored.pop("ids")
-    labels = work.material.all_labels.numpy()[positions]
+    told = truth(work, positions)
+    labels = told.labels
     answers = {name: value.astype(np.float64) for name, value in stored.items()}
-    classes = isinstance(work.material.task, Classification)
+    per_token = isinstance(work.material.task, PerToken)
+    classes = isinstance(work.material.task, Classification | TokenClassification)
+    known = bool(work.material.task.labelled_rows(labels).all())
     return {
         "curves": [_curve(arm) for arm in arms],
-        "confusion": _confusion(answers, labels) if classes else None,
-        "calibration": _calibration(answers, labels) if classes else None,
-        "scatter": None if classes else _scatter(answers, labels),
-        "slices": _slices(work, answers, labels) if classes else [],
-        "gallery": _gallery(work, answers, labels, positions) if classes else [],
+        "confusion": _confusion(answers, labels) if classes and known else None,
+        "calibration": _calibration(answers, labels) if classes and known else None,
+        "scatter": None if classes or per_token or not known else _scatter(answers, labels),
+        "slices": by_class(work, answers, told)
+        if per_token and classes
+        else _slices(work, answers, labels)
+        if classes
+        else [],
+        "gallery": _gallery(work, answers, labels, positions) if classes and not per_token else [],
     }
 
 
@@ -132,7 +141,7 @@ def _gallery(
             {
                 "id": int(rows.ids[positions[at]]),
                 "label": task.classes[int(labels[at])]
-                if isinstance(task, Classification)
+                if isinstance(task, Classification) and labels[at] >= 0
                 else None,
                 "image": png_data_uri(_pixels(raw, rows.inputs)) if rows.form == "image" else None,
                 "values": None if rows.form == "image" else _values(work, int(positions[at])),

@@ -1,11 +1,11 @@
 """Stage `data`: read the rows, check them, split them, and find how they are scaled."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from understudy import build
@@ -14,17 +14,29 @@ from understudy.data.checks import check_rows
 from understudy.data.preprocess import Preprocess, fit_preprocess
 from understudy.data.rows import Rows
 from understudy.data.splits import Splits, split
-from understudy.data.texts import cut_texts, tokenized
 from understudy.data.tokens import TokenFacts, Tokens
-from understudy.data.views import CATALOGUE as VIEWS
-from understudy.data.views import FOR_TABLES, FOR_TEXTS, Views
-from understudy.data.wording import quoted
+from understudy.data.unlabelled import with_unlabelled
+from understudy.data.views import Views
 from understudy.deployed.texts import Tokenizer
 from understudy.errors import DataError
 from understudy.folders import file_checksum, fingerprint, read_json, write_atomic, write_json
+from understudy.pipeline.commissioned import source_of, texts_of
+from understudy.pipeline.documents import load_documents, write_documents
+from understudy.pipeline.fitting_views import fitting_views
+from understudy.pipeline.language import is_language
+from understudy.pipeline.laying import Laid, cut_note, laid
+from understudy.pipeline.own_tokens import embedding_task, told_width, with_teaching
+from understudy.pipeline.without_labels import NO_UNITS, WHY, check_unlabelled, described
 from understudy.pipeline.work import FACTS, Material, Work, task_from
 from understudy.recipe import Entry, Source
-from understudy.tasks import AnyTask, Classification, Regression
+from understudy.tasks import (
+    AnyTask,
+    Classification,
+    Embedding,
+    LanguageModel,
+    Regression,
+    TokenClassification,
+)
 
 SPLITS = "splits.safetensors"
 TOKENIZER = "tokenizer.json"
@@ -32,39 +44,25 @@ TOKENIZER = "tokenizer.json"
 
 def prepare(work: Work) -> dict[str, Any]:
     """Do the stage; what it says of the rows."""
-    section = work.recipe.data.model_dump(mode="json")
-    depends = {
+    options = work.recipe.data
+    section = options.model_dump(mode="json")
+    texts = texts_of(work)
+    depends: dict[str, Any] = {
         "data": {k: v for k, v in section.items() if k != "views"},
         "task": work.recipe.task.model_dump(mode="json"),
         "files": signatures(work.recipe.data.source, work.place),
+        "unlabelled": [signatures(e, work.place) for e in build.unlabelled_sources(options)],
+        "described": work.recipe.teacher.told_classes,
+        "width": told_width(work),
     }
     if work.recipe.data.tokenizer.file is not None:
         depends["tokenizer"] = build.tokenizer_mark(work.recipe.data.tokenizer, work.place)
+    if texts is not None:
+        depends["texts"] = texts
     summary: dict[str, Any] = work.stage("data", depends, lambda folder: _write(work, folder))
-    _fitting_views(work)
+    fitting_views(work)
     work.notes.extend(summary["notes"])
     return summary
-
-
-def _fitting_views(work: Work) -> None:
-    """Refuse views that these rows cannot have."""
-    kinds = [view.kind for view in work.recipe.data.views]
-    form = work.facts["preprocess"]["form"]
-    fit = {"text": FOR_TEXTS, "table": FOR_TABLES}.get(form, frozenset(VIEWS) - FOR_TEXTS)
-    odd = [kind for kind in kinds if kind not in fit and kind != "custom"]
-    if odd:
-        meant = "texts" if set(odd) <= FOR_TEXTS else "images"
-        own = {"text": "texts", "table": "a table"}.get(form, "images")
-        raise DataError(
-            f"`data.views` ({', '.join(odd)}) are for {meant}, but these rows are {own}: "
-            "remove them"
-        )
-    coded = [c["name"] for c in work.facts["columns"] if c["categories"] is not None]
-    if "mixup" in kinds and coded:
-        raise DataError(
-            "`mixup` takes the mean of numbers, but these columns hold categories: "
-            f"{quoted(coded)}. Remove it from `data.views`, or leave the columns out"
-        )
 
 
 def signatures(entry: Entry, place: Source) -> dict[str, Any]:
@@ -96,11 +94,13 @@ def view_marks(work: Work) -> list[dict[str, Any]]:
 
 def read_rows(work: Work) -> Rows:
     """The raw rows, checked."""
-    rows = build.source(work.recipe.data.source, work.place)()
+    rows = build.source(source_of(work), work.place)()
+    rows = with_unlabelled(rows, build.unlabelled(work.recipe.data, work.place))
+    rows = described(rows, work.recipe.teacher.told_classes)
     check_rows(rows)
     kind = work.recipe.task.kind
-    found = "regression" if rows.classes is None else "classification"
-    if kind != found and rows.labels is not None:
+    found = rows.task
+    if kind not in (found, "embedding") and rows.labels is not None:
         raise DataError(
             f"the task is {kind}, but these rows are for {found} (labels of type "
             f"{rows.labels.dtype}): set `task: {{kind: {found}}}`, or the `task` of the data source"
@@ -111,6 +111,8 @@ def read_rows(work: Work) -> Rows:
 def _write(work: Work, folder: Path) -> dict[str, Any]:
     work.progress.say("data: reading the rows")
     rows = read_rows(work)
+    if is_language(work.recipe):
+        return write_documents(work, rows, folder)
     options = work.recipe.data
     splits = split(
         rows,
@@ -126,10 +128,11 @@ def _write(work: Work, folder: Path) -> dict[str, Any]:
     chosen, notes = options.preprocess, []
     more: dict[str, Any] = {}
     if rows.texts is not None:
-        tokens, note = _tokens(work, rows, splits, folder)
+        tokens, ready = _tokens(work, rows, splits, folder)
         preprocess: Preprocess | Tokens = tokens.preprocess()
-        more, notes = {"tokens": tokens.to_data()}, [note] if note else []
+        more, notes = {"tokens": tokens.to_data()}, [ready.note] if ready.note else []
     else:
+        ready = Laid(rows=rows, labels=rows.labels)
         preprocess = fit_preprocess(
             rows,
             splits.train,
@@ -137,8 +140,8 @@ def _write(work: Work, folder: Path) -> dict[str, Any]:
             mean=None if chosen.mean is None else list(chosen.mean),
             std=None if chosen.std is None else list(chosen.std),
         )
-    task = _task(rows, splits)
-    labels = hidden_labels(rows, splits)
+    task = _task(rows, splits) if work.recipe.task.has_labels else embedding_task(work, rows)
+    labels = ready.visible(splits)
     seen = task.labelled_rows(labels[splits.train])
     counts = {
         "train": len(splits.train),
@@ -146,14 +149,20 @@ def _write(work: Work, folder: Path) -> dict[str, Any]:
         "validation": len(splits.validation),
         "test": len(splits.test),
     }
-    if not counts["labelled"]:
-        raise DataError("no training row has a hard label, so there is no control to compare with")
+    if not counts["labelled"] and work.recipe.task.has_labels:
+        every = rows.labels is not None and rows.labelled[splits.train].any()
+        check_unlabelled(work.recipe, any_label=bool(every))
+        notes.append(
+            f"{WHY}. Labels of validation rows are not used either, so the first seed is deployed"
+        )
     facts = {
         "content": content,
         # Which row is for what: a student must never be scored on rows that it was trained on.
         "splits": file_checksum(folder / SPLITS),
         "preprocess": preprocess.describe(),
-        "facts": dict(preprocess.facts) | {"width": task.width},
+        "facts": dict(preprocess.facts)
+        | {"width": task.width}
+        | ({} if ready.counted is None else {"each_token": True}),
         "task": _describe(task),
         "counts": counts,
         "columns": [{"name": c.name, "categories": c.categories} for c in rows.columns or ()],
@@ -164,7 +173,7 @@ def _write(work: Work, folder: Path) -> dict[str, Any]:
         notes.append(
             f"{splits.dropped} training rows were left out because the same rows are test rows"
         )
-    if counts["labelled"] < counts["train"]:
+    if 0 < counts["labelled"] < counts["train"]:
         notes.append(
             f"student and control see {counts['labelled']} of {counts['train']} hard labels; "
             "a teacher that is trained here sees all of them, and validation rows keep theirs"
@@ -178,8 +187,8 @@ def chain_of_views(work: Work, *, seed: int) -> Views:
     return build.views(work.recipe.data.views, work.place, seed=seed, tokens=tokens)
 
 
-def _tokens(work: Work, rows: Rows, splits: Splits, folder: Path) -> tuple[TokenFacts, str]:
-    """Come by the tokenizer, and write it down; what it is, and a note where it cuts texts."""
+def _tokens(work: Work, rows: Rows, splits: Splits, folder: Path) -> tuple[TokenFacts, Laid]:
+    """Come by the tokenizer, and write it down; what it is, and the rows as the task takes them."""
     section = work.recipe.data.tokenizer
     if work.recipe.data.preprocess.model_fields_set & {"scale", "mean", "std"}:
         raise DataError(
@@ -193,15 +202,14 @@ def _tokens(work: Work, rows: Rows, splits: Splits, folder: Path) -> tuple[Token
     # Of the training rows alone: a vocabulary that knows the test rows is a leak.
     learned = (part for at in splits.train for part in texts[at])
     tokenizer = build.tokenizer(section, work.place, learned)
-    ready = tokenized(rows, tokenizer)
-    cut = cut_texts(ready, tokenizer)
+    ready = laid(work.recipe.task.kind, rows, tokenizer)
+    ready = replace(ready, note=cut_note(ready, tokenizer))
     # As long as the rows are, or as was said: the positions that a network needs.
-    length = section.max_length or ready.inputs.shape[1]
+    length = section.max_length or ready.rows.inputs.shape[1]
     tokenizer = Tokenizer(tokenizer.content, pad=tokenizer.pad, length=length)
     write_atomic(folder / TOKENIZER, tokenizer.content)
     facts = TokenFacts.of(tokenizer)
-    note = f"{cut} of {len(rows)} texts are longer than {length} tokens and lose their end"
-    return facts, note if cut else ""
+    return facts, ready
 
 
 def run_tokenizer(work: Work) -> Tokenizer:
@@ -213,10 +221,13 @@ def run_tokenizer(work: Work) -> Tokenizer:
 
 def _task(rows: Rows, splits: Splits) -> AnyTask:
     if rows.classes is not None:
-        return Classification(classes=tuple(rows.classes))
+        kind = TokenClassification if rows.task == "token_classification" else Classification
+        return kind(classes=tuple(rows.classes))
     if rows.labels is None:
         raise DataError("these rows have no labels at all: name the target column")
     labels = rows.labels[splits.train_labelled]  # hidden labels set no scale either
+    if not len(labels):
+        raise DataError(NO_UNITS)
     std = np.nanstd(labels, axis=0)
     return Regression(
         targets=rows.targets or tuple(f"target {i + 1}" for i in range(labels.shape[1])),
@@ -226,21 +237,18 @@ def _task(rows: Rows, splits: Splits) -> AnyTask:
 
 
 def _describe(task: AnyTask) -> dict[str, Any]:
-    if isinstance(task, Classification):
+    if isinstance(task, Classification | TokenClassification):
         return {"name": task.name, "classes": list(task.classes)}
+    if isinstance(task, Embedding):
+        return {"name": task.name, "dimension": task.dimension}
+    if isinstance(task, LanguageModel):
+        return {"name": task.name, "vocabulary": task.width}  # its stage says more
     return {
         "name": task.name,
         "targets": list(task.targets),
         "mean": list(task.mean),
         "std": list(task.std),
     }
-
-
-def hidden_labels(rows: Rows, splits: Splits) -> NDArray[Any]:
-    """The labels without those that the recipe hides from student and control."""
-    if rows.labels is None:
-        return np.full(len(rows.inputs), -1, np.int64)
-    return splits.visible(rows.labels)
 
 
 def load(work: Work) -> Material:
@@ -254,9 +262,13 @@ def load(work: Work) -> Material:
             f"{rows.fingerprint()[:16]} instead of {facts['content'][:16]}): a file has changed "
             f"under the run; choose another folder with --out, or delete {folder}"
         )
+    if is_language(work.recipe):
+        return load_documents(work, rows)
     splits = Splits.load(folder / SPLITS)
-    labels = hidden_labels(rows, splits)
-    every = rows.labels if rows.labels is not None else labels
+    tokenizer = None if rows.texts is None else run_tokenizer(work)
+    ready = laid(work.recipe.task.kind, rows, tokenizer)
+    rows, labels = ready.rows, ready.visible(splits)
+    every = ready.labels if ready.labels is not None else labels
     description = facts["preprocess"]
 
     def preprocess() -> nn.Module:
@@ -266,14 +278,13 @@ def load(work: Work) -> Material:
 
     tokens = None
     if rows.texts is not None:
-        rows = tokenized(rows, run_tokenizer(work))
         tokens = TokenFacts.from_data(facts["tokens"])
     # Layers of the same row must have the same length in every batch and in the store.
     whole = any(build.reads_layers(e) for phase in work.recipe.phases for e in phase.objective)
     inputs = rows.inputs
     if not inputs.flags.writeable or not inputs.flags.c_contiguous:
         inputs = np.array(inputs)
-    return Material(
+    material = Material(
         rows=rows,
         splits=splits,
         task=task_from(facts["task"]),
@@ -286,4 +297,7 @@ def load(work: Work) -> Material:
         fingerprint=fingerprint(facts),
         tokens=tokens,
         pad=None if tokens is None or whole else tokens.pad,
+        counted=None if ready.counted is None else torch.from_numpy(ready.counted),
+        tokenizer=tokenizer,
     )
+    return with_teaching(work, material)

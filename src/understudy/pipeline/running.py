@@ -25,10 +25,12 @@ from understudy.pipeline.mapping import feature_map, importance_of
 from understudy.pipeline.other_task import other_rows
 from understudy.pipeline.pictures import pictures
 from understudy.pipeline.prepare import load, prepare
+from understudy.pipeline.questions import questions
 from understudy.pipeline.stepping import step_rows
 from understudy.pipeline.student import begin
 from understudy.pipeline.teach import Loaded
 from understudy.pipeline.transferring import transfer
+from understudy.pipeline.without_labels import control_of
 from understudy.pipeline.work import Work
 from understudy.recipe import Recipe, Source, Training, loads, to_data, to_yaml
 from understudy.report.page import write_report
@@ -69,6 +71,7 @@ def run(
             write_recipe(work)
         prepare(work)
         other_rows(work)
+        questions(work)
         return complete(work, begin(work), until)
 
 
@@ -192,7 +195,6 @@ def _record(
 ) -> dict[str, Any]:
     """Everything that `run.json` holds."""
     facts = read_json(work.folder / "data" / "data.json")
-    primary = work.material.task.scores[0]
     models = {key: dict(value) for key, value in found["models"].items()}
     seconds = {arm: _mean([a.summary["seconds"] for a in arms if a.arm == arm])
                for arm in ("student", "control")}  # fmt: skip
@@ -211,11 +213,8 @@ def _record(
         "recipe": to_data(work.recipe),
         "recipe_fingerprint": fingerprint(to_data(work.recipe)),
         "task": facts["task"] | {"output": work.material.task.output},
-        "primary": {
-            "name": primary.name,
-            "higher_is_better": primary.higher_is_better,
-            "unit": primary.unit,
-        },
+        "primary": found["primary"],
+        "control": control_of(work),
         "rows": facts["counts"],
         "seeds": list(work.recipe.seed_list),
         "models": models,
@@ -224,6 +223,8 @@ def _record(
         "verdict": found["verdict"],
         "parity": found["parity"],
         "transfer": found["transfer"],
+        "vectors": found.get("vectors"),
+        "samples": found.get("samples", []),
         "steps": found["steps"],
         "quantized": None if work.recipe.quantized is None else work.recipe.quantized.form,
         **_cut(work),

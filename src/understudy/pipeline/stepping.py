@@ -6,16 +6,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
 from torch import nn
 
 from understudy.errors import ExportError
 from understudy.evaluate.cost import onnx_cost, parameters, torch_cost
-from understudy.evaluate.quality import interval
+from understudy.evaluate.quality import Score, interval
 from understudy.export.onnx import export_onnx
 from understudy.folders import read_json, write_json
 from understudy.models.deployable import Deployable
-from understudy.pipeline.distil import Trained, predict, start, trained_module
-from understudy.pipeline.judge import test_rows
+from understudy.pipeline.asking import predict, truth
+from understudy.pipeline.distil import Trained, start, trained_module
+from understudy.pipeline.judge import ANSWERS, test_rows
+from understudy.pipeline.without_labels import labelled, primary_score
 from understudy.pipeline.work import Work
 
 TABLE = "steps.json"
@@ -74,11 +78,14 @@ def _steps(work: Work, arms: Sequence[Trained], folder: Path) -> dict[str, Any]:
 def _row(work: Work, name: str, modules: list[Deployable], folder: Path) -> dict[str, Any]:
     """Scores over all seeds, costs of the first one."""
     task, positions = work.material.task, test_rows(work)
-    labels = work.material.all_labels.numpy()[positions]
+    right = truth(work, positions)
+    labels = right.labels
     given = np.stack([predict(module.eval(), work, positions) for module in modules])
     scores = {}
-    for score in task.scores:
-        one = interval(score, given.astype(np.float64), labels, draws=work.recipe.evaluate.draws)
+    known = labelled(work, labels)
+    for score in task.scores if known else (_likeness(work, labels),):
+        draws = work.recipe.evaluate.draws
+        one = interval(right.rows(score), given.astype(np.float64), labels, draws=draws)
         scores[score.name] = {
             "value": one.value,
             "low": one.low,
@@ -105,6 +112,12 @@ def _row(work: Work, name: str, modules: list[Deployable], folder: Path) -> dict
         "latency_ms": {k: told["latency_ms"][k] for k in ("batch1", "batch32")},
         "zeros": _zeros(module),
     }
+
+
+def _likeness(work: Work, labels: NDArray[Any]) -> Score:
+    """What rows without labels are scored by: the answers of the teacher to them."""
+    teacher = load_file(work.folder / "evaluate" / ANSWERS)["teacher"][0]
+    return primary_score(work, teacher, labels)
 
 
 def _zeros(module: nn.Module) -> float:

@@ -14,19 +14,24 @@ from understudy.evaluate.cost import parameters
 from understudy.export.forms import Form, make_form
 from understudy.export.onnx import export_onnx
 from understudy.folders import read_json
-from understudy.models.deployable import Deployable
+from understudy.models.deployable import Deployable, inner
 from understudy.models.weights import load_into, read_weights, save_weights, weights_fingerprint
 from understudy.pipeline.chain import chain_marks, dry_run
+from understudy.pipeline.closed_form import closed_form, closed_mark, take_start
 from understudy.pipeline.cutting import Chosen, again, choose, latency_ms, untrained_teacher
+from understudy.pipeline.language import fitting, is_language
 from understudy.pipeline.matching import rehearse
 from understudy.pipeline.members import load_teacher
 from understudy.pipeline.prepare import signatures
 from understudy.pipeline.teach import Loaded, teach
+from understudy.pipeline.token_vectors import take_token_vectors
 from understudy.pipeline.work import Given, Work
+from understudy.students.lora import merged
 from understudy.students.planning import plan_table
 from understudy.students.regularised import with_dropout, with_stochastic_depth
 from understudy.students.reused_head import reused_head
 from understudy.students.scratch import scratch
+from understudy.students.static.student import Static
 
 # Enough to calibrate a file that is thrown away.
 FEW_ROWS = 8
@@ -40,9 +45,11 @@ def begin(work: Work) -> Loaded:
             "this student is put together from blocks: run the recipe with `understudy blockwise`, "
             "or in Python with `understudy.blockwise.running.run`"
         )
-    if section.inherits or section.reused_head is not None:
+    if section.takes_weights:
         rehearse_cuts(work)
         loaded = teach(work)
+        if section.computed:
+            closed_form(work, loaded)
         build_students(work)
         rehearse_steps(work)
         return loaded
@@ -58,6 +65,8 @@ def rehearse_cuts(work: Work) -> None:
     """Cut a teacher that is still to be trained, so that no hours go into one that cannot be."""
     section = work.recipe.teacher
     begun = (work.folder / "teacher" / "stage.json").is_file()
+    if work.recipe.student.token_vectors is not None and not begun and work.crew.leads:
+        take_token_vectors(work, begin_plain(work), rehearsal=True)
     if not work.recipe.student.from_teacher or section.training is None or begun:
         return
     if work.crew.leads:
@@ -132,7 +141,7 @@ def student_mark(work: Work) -> dict[str, Any]:
     """Everything that a student's start is a function of, beside its seed."""
     section = work.recipe.student
     entry, teacher = section.model, None
-    if section.inherits or section.reused_head is not None:
+    if section.takes_weights:
         # The teacher's weights are a part of such a student.
         teacher = read_json(work.folder / "teacher" / "stage.json")["summary"]["fingerprint"]
     return {
@@ -140,6 +149,7 @@ def student_mark(work: Work) -> dict[str, Any]:
         "teacher": teacher,
         "code": signatures(entry, work.place) if entry and entry.kind == "custom" else {},
         "data": work.data_mark,
+        **({"closed_form": closed_mark(work)} if section.computed else {}),
         **({} if work.given is None else {"given": dict(work.given.mark)}),
     }
 
@@ -162,7 +172,7 @@ def _build(work: Work, folder: Path) -> dict[str, Any]:
     assert module is not None
     # A student that cannot be exported is found now, not after hours of training.
     try_export(work, module, folder / "dry-run.onnx")
-    summary: dict[str, Any] = {"parameters": parameters(module), "start": start}
+    summary: dict[str, Any] = {"parameters": parameters(merged(module)), "start": start}
     if first is not None:
         summary |= {"plans": plans, "importance": first.importance, "plan": _table(work, first)}
     return summary
@@ -219,7 +229,7 @@ def try_export(work: Work, module: Deployable, path: Path, *, keep: bool = False
             "check its arguments"
         ) from error
     try:
-        export_onnx(module, rows, path, metadata={})
+        export_onnx(merged(module), rows, path, metadata={})
     except ExportError as error:
         raise ExportError(f"the student cannot be deployed as it is: {error}") from error
     if not keep:
@@ -250,8 +260,14 @@ def fresh_student(work: Work, seed: int) -> Student:
     )
     student = scratch(lambda: work.material.deployable(make()), seed=seed)
     whole = student.module
+    if is_language(work.recipe):
+        fitting(work, inner(whole), who="the student")
     assert isinstance(whole, Deployable)
     provenance: Mapping[str, str] = {}
+    if isinstance(whole.network, Static):
+        take_start(work, whole.network)
+    if section.token_vectors is not None:
+        provenance = take_token_vectors(work, whole)
     if section.reused_head is not None:
         _, modules = load_teacher(work)
         if len(modules) != 1 or modules[0] is None:
@@ -264,7 +280,7 @@ def fresh_student(work: Work, seed: int) -> Student:
             seed=seed,
             **section.reused_head.model_dump(),
         )
-        whole.network, provenance = made.module, made.provenance
+        whole.network, provenance = made.module, {**provenance, **made.provenance}
     return Student(module=_regularised(work, whole), provenance=provenance)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from understudy.contracts import Teacher
-from understudy.data.lengths import shortest_first
 from understudy.data.loaders import MemoryLoader
 from understudy.engine import CHECKPOINT, fit
 from understudy.errors import ModelError, UnderstudyError
@@ -21,8 +20,9 @@ from understudy.models.weights import (
     save_weights,
     weights_fingerprint,
 )
-from understudy.objective import control_objective
+from understudy.objective import control_of
 from understudy.pipeline.crew import Crew, wanted_devices
+from understudy.pipeline.language import is_language, rows_at_once, speaker, validating
 from understudy.pipeline.members import (
     Section,
     load_member,
@@ -30,11 +30,16 @@ from understudy.pipeline.members import (
     member_module,
     weights_name,
 )
+from understudy.pipeline.own_tokens import folder_marks
 from understudy.pipeline.prepare import chain_of_views, signatures, view_marks
-from understudy.pipeline.work import Work, threads_for, validator
+from understudy.pipeline.reference import refer, turn
+from understudy.pipeline.validating import validation_loader
+from understudy.pipeline.work import Work, threads_for
+from understudy.pipeline.zero_shot import encoder_mark, tell
 from understudy.recipe import MemberSection, Training
 from understudy.teachers.checked import CheckedTeacher
 from understudy.teachers.ensemble import EnsembleTeacher
+from understudy.teachers.sentence_model import SentenceModel
 from understudy.teachers.torch_module import TorchTeacher
 
 WEIGHTS = weights_name(0)
@@ -72,6 +77,8 @@ class Loaded:
         Raises:
             ModelError: it is no PyTorch module, or has no such layer.
         """
+        if is_language(self._work.recipe):
+            return speaker(self._work, self.module, "states")
         layers = sorted(set(needs) - self.offers)
         if not layers:
             return self.teacher
@@ -112,7 +119,11 @@ def teach(work: Work) -> Loaded:
         lambda folder: _teacher(work, folder, fingerprint(depends)),
         together=section.training is not None and joint(section.training, work.crew),
     )
-    return Loaded(work, summary)
+    work.notes.extend(summary.get("notes", ()))
+    loaded = Loaded(work, summary)
+    if not work.recipe.task.has_labels:
+        refer(work, lambda: loaded.teacher, summary["fingerprint"])
+    return loaded
 
 
 def _beyond(section: Section, work: Work, which: str) -> dict[str, Any]:
@@ -132,6 +143,9 @@ def _beyond(section: Section, work: Work, which: str) -> dict[str, Any]:
         for name in ("config.json", "model.safetensors"):
             if (folder / name).is_file():
                 depends[f"{which}{name}"] = file_checksum(folder / name)
+    if section.zero_shot is not None:
+        depends[f"{which}encoder"] = encoder_mark(section.zero_shot, work.place)
+    depends |= {f"{which}{n}": mark for n, mark in folder_marks(section.model, work.place).items()}
     for name in ("model", "predictor"):
         entry = getattr(section, name)
         if entry is not None and entry.kind == "custom":
@@ -149,6 +163,10 @@ def _teacher(work: Work, folder: Path, mark: str) -> dict[str, Any]:
     seconds = 0.0
     if section.ensemble:
         return _ensemble(work, section.ensemble, folder, mark)
+    if section.zero_shot is not None:
+        told = tell(work, section.zero_shot, keep=folder / WEIGHTS)
+        _try(load_member(work, section, folder / WEIGHTS)[0], work)
+        return told.summary | {"fingerprint": fingerprint([mark, told.mark])}
     if section.model is None:
         _try(load_member(work, section, folder / WEIGHTS)[0], work)
         kind = "onnx" if section.onnx else "predictor"
@@ -159,6 +177,8 @@ def _teacher(work: Work, folder: Path, mark: str) -> dict[str, Any]:
     elif section.weights is not None:
         path = work.place.resolve(section.weights)
         load_into(module.network, read_weights(path), source=str(path))
+    elif isinstance(module.network, SentenceModel):
+        turn(work, module.network)
     if work.crew.leads:
         _try(TorchTeacher(module, output=material.task.output), work)
         save_weights(module.network, folder / WEIGHTS, rescale=module.rescale)
@@ -177,7 +197,13 @@ def _ensemble(
 ) -> dict[str, Any]:
     """Load every member, keep its weights, and try all of them together."""
     marks, teachers, counts = [mark], [], []
+    notes: list[str] = []
     for number, section in enumerate(members):
+        if section.zero_shot is not None:
+            told = tell(work, section.zero_shot, keep=folder / weights_name(number))
+            marks.append(told.mark)
+            counts.append(parameters(told.module))
+            notes += told.notes
         if section.model is not None:
             module = member_module(work, section)
             if section.weights is not None:
@@ -197,21 +223,25 @@ def _ensemble(
         "fingerprint": fingerprint(marks),
         "parameters": sum(counts) if len(counts) == len(members) else None,
         "seconds": 0.0,
+        "notes": notes,
     }
 
 
 def _try(teacher: Teacher, work: Work) -> None:
     """Ask the teacher for a few rows before anything is built on it."""
-    every = work.material.splits.train
+    material = work.teaching
+    every = material.splits.train
     # Spread over all rows: they may be sorted, and the same answer to equal rows is no defect.
-    positions = every[np.linspace(0, len(every) - 1, min(len(every), 64)).astype(np.int64)]
+    count = rows_at_once(work, min(len(every), 64))
+    positions = every[np.linspace(0, len(every) - 1, count).astype(np.int64)]
     loader = MemoryLoader(
-        inputs=work.material.inputs,
+        inputs=material.inputs,
         labels=None,
-        ids=work.material.ids,
+        ids=material.ids,
         positions=positions,
         batch_size=len(positions),
-        pad=work.material.pad,
+        pad=material.pad,
+        counted=material.counted,
     )
     try:
         finite = work.recipe.labels.on_bad_rows == "error"
@@ -219,8 +249,8 @@ def _try(teacher: Teacher, work: Work) -> None:
     except UnderstudyError:
         raise
     except Exception as error:  # whatever a model of the user's raises
-        shape = list(work.material.inputs.shape[1:])
-        tokens, remedy = work.material.tokens, "check its arguments and `preprocess`"
+        shape = list(material.inputs.shape[1:])
+        tokens, remedy = material.tokens, "check its arguments and `preprocess`"
         if tokens is not None:
             remedy = (
                 f"a teacher of texts must know all {tokens.vocabulary} ids of the tokenizer and "
@@ -248,6 +278,7 @@ def _train(work: Work, module: Deployable, training: Training, folder: Path) -> 
         rank=work.crew.rank if joint(training, work.crew) else 0,
         ranks=work.crew.size if joint(training, work.crew) else 1,
         pad=material.pad,
+        counted=material.counted,
     )
     score = material.task.scores[0]
     total = training.epochs * len(loader)
@@ -258,33 +289,15 @@ def _train(work: Work, module: Deployable, training: Training, folder: Path) -> 
         fitted = fit(
             name="the teacher",
             student=module,
-            objective=control_objective([], task=material.task),
+            objective=control_of([], task=material.task),
             teacher=None,
             training=training,
             loader=loader,
             validation=validation_loader(work),
-            validate=validator(score),
+            validate=validating(work),
             higher_is_better=score.higher_is_better,
             seed=work.recipe.data.seed,
             folder=folder,
             on_step=tracker,
         )
     return fitted.seconds
-
-
-def validation_loader(work: Work) -> MemoryLoader | None:
-    """The validation rows in order; None where there are none with a label."""
-    material = work.material
-    positions = material.splits.validation
-    seen = material.task.labelled_rows(material.all_labels.numpy()[positions])
-    if not seen.any():
-        return None
-    known = positions[seen]
-    return MemoryLoader(
-        inputs=material.inputs,
-        labels=material.all_labels,
-        ids=material.ids,
-        positions=known[shortest_first(material.inputs, known, material.pad)],
-        batch_size=work.recipe.evaluate.batch_size,
-        pad=material.pad,
-    )

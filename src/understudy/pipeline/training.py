@@ -14,14 +14,18 @@ from understudy.engine import Reading, fit, probe
 from understudy.folders import read_json, write_json
 from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_weights, save_weights
-from understudy.objective import Objective, control_objective, usual
+from understudy.objective import AnyObjective, control_of, objective_of, usual
 from understudy.pipeline.carrying import carry, keep
 from understudy.pipeline.chain import after, before, sparsity
 from understudy.pipeline.labelling import stored_views, view_seed
+from understudy.pipeline.language import head_of, is_language, validating
 from understudy.pipeline.matching import Found
+from understudy.pipeline.members import load_teacher
 from understudy.pipeline.prepare import chain_of_views, signatures
-from understudy.pipeline.teach import joint, validation_loader
-from understudy.pipeline.work import Work, threads_for, validator
+from understudy.pipeline.shared_words import words_known
+from understudy.pipeline.teach import joint
+from understudy.pipeline.validating import validation_loader
+from understudy.pipeline.work import Work, threads_for
 from understudy.recipe import Phase, Training
 from understudy.students.sparse import Sparsity
 
@@ -63,6 +67,8 @@ def what_counts(work: Work, phase: Phase, arm: Arm) -> dict[str, Any]:
     data = phase.model_dump(mode="json")
     for key in ("checkpoint_seconds", "tensorboard"):
         data["training"].pop(key)
+    if arm == "control":  # it takes as many steps, and writes nothing
+        data["training"].pop("on_policy")
     terms = build.terms(phase.objective, work.place)
     data["objective"] = [
         entry.model_dump(mode="json")
@@ -84,8 +90,8 @@ def train(lesson: Lesson, folder: Path) -> dict[str, Any]:
         zeros = sparsity(link.sparsity, pruned=pruned)
         pruned = pruned or link.sparsity is not None
         for phase in link.phases:
-            # A control would train where the student does not.
-            if lesson.arm == "student" or _teaches(work, phase):
+            # A control would train where the student does not; without labels it cannot.
+            if lesson.arm == "student" or (work.recipe.task.has_labels and _teaches(work, phase)):
                 results.append((number, _done(lesson, number, zeros, folder)))
             number += 1
         after(work, student, link, folder)
@@ -95,7 +101,7 @@ def train(lesson: Lesson, folder: Path) -> dict[str, Any]:
         write_json(folder / HISTORY, points)
         for checkpoint in folder.rglob("*.ckpt"):
             checkpoint.unlink()
-    last = results[-1][1]
+    last: dict[str, Any] = results[-1][1] if results else {"points": [], "epoch": epoch}
     score = next((p["validation"] for p in last["points"] if p["epoch"] == last["epoch"]), None)
     terms = [result["terms"] for _, result in results]
     return {"epoch": epoch, "validation": score, "seconds": seconds, "terms": terms}
@@ -132,7 +138,7 @@ def _joined(
             epoch + phase_epochs(work.recipe.phases[number]),
             seconds + result["seconds"],
         )
-    kept: int = results[-1][1]["epoch"]
+    kept: int = results[-1][1]["epoch"] if results else 0
     return points, seconds, kept
 
 
@@ -181,8 +187,9 @@ def _phase(lesson: Lesson, number: int, zeros: Sparsity | None, folder: Path) ->
             teacher=teacher,
             training=training,
             loader=loader,
-            validation=validation_loader(work),
-            validate=validator(score),
+            # A run without labels has none to choose by either.
+            validation=None if work.unlabelled else validation_loader(work),
+            validate=validating(work),
             higher_is_better=score.higher_is_better,
             seed=lesson.seed,
             folder=folder,
@@ -197,22 +204,28 @@ def _phase(lesson: Lesson, number: int, zeros: Sparsity | None, folder: Path) ->
         "epoch": fitted.epoch,
         "seconds": fitted.seconds,
         "terms": readings,
+        "on_policy": None if fitted.written is None else dict(fitted.written),
     }
 
 
-def _objective(lesson: Lesson, number: int) -> Objective:
+def _objective(lesson: Lesson, number: int) -> AnyObjective:
     work, teacher = lesson.work, lesson.teacher
     phase, matched = work.recipe.phases[number], lesson.layers[number]
     if lesson.arm == "control":
         terms = build.terms(phase.objective, work.place)
-        return control_objective(terms, task=work.task)
+        return control_of(terms, task=work.task)
     plain = build.terms(phase.objective, work.place, matched=matched)
     terms = build.with_adapters(
         phase.objective, plain, matched=matched, known=_known(lesson), seed=lesson.seed
     )
     offers = teacher.offers if teacher is not None else frozenset[str]()
     listed: frozenset[str] = getattr(teacher, "listed", frozenset())
-    return Objective(terms, task=work.task, offers=offers, listed=listed)
+    pad = None if work.material.tokens is None else work.material.tokens.pad
+    head = None
+    if is_language(work.recipe) and "states" in offers:
+        _, modules = load_teacher(work)
+        head = head_of(work, modules[0])
+    return objective_of(terms, task=work.task, offers=offers, listed=listed, head=head, pad=pad)
 
 
 def _known(lesson: Lesson) -> Mapping[str, Any]:
@@ -221,7 +234,9 @@ def _known(lesson: Lesson) -> Mapping[str, Any]:
     positions = _positions(lesson)
     labels = material.labels[positions]
     known = {"ids": material.ids[positions], "answers": material.task.width}
-    return known if labels.is_floating_point() else known | {"labels": labels}
+    known |= words_known(lesson.work, lesson.work.recipe.phases, positions)
+    plain = labels.ndim == 1 and not labels.is_floating_point()
+    return known | {"labels": labels} if plain else known
 
 
 def _positions(lesson: Lesson) -> Any:
@@ -252,12 +267,13 @@ def _loader(lesson: Lesson, phase: Phase) -> MemoryLoader:
         rank=work.crew.rank if together else 0,
         ranks=work.crew.size if together else 1,
         pad=material.pad,
+        counted=material.counted,
     )
 
 
 def _looked_at(
     lesson: Lesson,
-    objective: Objective,
+    objective: AnyObjective,
     teacher: Teacher | None,
     loader: MemoryLoader,
     epochs: int,

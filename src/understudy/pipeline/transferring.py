@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -120,7 +120,9 @@ def _judged(work: Work, subject: _Subject, other: OtherTask) -> dict[str, Array]
     train, test = features[: len(wanted)], features[len(wanted) :]
     assert other.rows.labels is not None
     labels, score = other.rows.labels, other.score
-    kind = other.rows.task
+    kind: Literal["classification", "regression"] = (
+        "regression" if other.rows.classes is None else "classification"
+    )
     values, scores, penalties = [], [], []
     for drawn in other.labelled:
         head = fit_head(

@@ -18,14 +18,23 @@ from understudy.data.lengths import row_lengths, trimmed
 from understudy.data.rows import Rows
 from understudy.data.splits import Splits
 from understudy.data.tokens import TokenFacts
+from understudy.deployed.texts import Tokenizer
 from understudy.engine import Validate
 from understudy.evaluate.cost import flops
 from understudy.evaluate.quality import Score
 from understudy.folders import Stage, fingerprint, make_folder, read_json
-from understudy.models.deployable import Deployable, Rescale
+from understudy.models.deployable import Deployable, Rescale, Unit
 from understudy.pipeline.crew import Crew
 from understudy.recipe import Recipe, Source
-from understudy.tasks import AnyTask, Classification, Regression
+from understudy.tasks import (
+    AnyTask,
+    Classification,
+    Embedding,
+    LanguageModel,
+    PerToken,
+    Regression,
+    TokenClassification,
+)
 
 FACTS = "data.json"
 
@@ -78,6 +87,10 @@ class Material:
         tokens: what the tokenizer of rows of texts is.
         pad: the id that fills such rows up, where batches are cut to their longest row; None
             where rows are no texts, or keep their length as layers of theirs are compared.
+        tokenizer: of rows of texts.
+        teaching: the same rows as the teacher reads them, where it has tokens of its own.
+        counted: bool `[rows, longest]`, where a model is asked once per token: which ones.
+        bytes: int64 `[rows, longest]`, of a language model: how many bytes of text a label is.
     """
 
     rows: Rows
@@ -92,17 +105,30 @@ class Material:
     fingerprint: str
     tokens: TokenFacts | None = None
     pad: int | None = None
+    counted: Tensor | None = None
+    tokenizer: Tokenizer | None = None
+    teaching: "Material | None" = None
+    bytes: Tensor | None = None
 
     def deployable(self, network: nn.Module, *, scaled: bool = True) -> Deployable:
         """A network with this data's preprocessing; `scaled` answers in the labels' units."""
-        rescale = None
+        rescale: nn.Module | None = None
         if scaled and isinstance(self.task, Regression):
             rescale = Rescale(mean=self.task.mean, std=self.task.std)
+        if scaled and isinstance(self.task, Embedding):
+            rescale = Unit()
         preprocess = self.preprocess()
         if "channels" in self.facts:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Deployable(
-            preprocess=preprocess, network=network, width=self.task.width, rescale=rescale
+            preprocess=preprocess,
+            network=network,
+            # A causal model may have more logits than there are tokens: they are padding.
+            width=getattr(network, "vocabulary", self.task.width)
+            if isinstance(self.task, LanguageModel)
+            else self.task.width,
+            rescale=rescale,
+            each_token=isinstance(self.task, PerToken),
         )
 
     def timed(self, count: int) -> NDArray[Any]:
@@ -127,6 +153,16 @@ def task_from(description: Mapping[str, Any]) -> AnyTask:
     """The task that `data.json` describes."""
     if description["name"] == "classification":
         return Classification(classes=tuple(description["classes"]))
+    if description["name"] == "token_classification":
+        return TokenClassification(classes=tuple(description["classes"]))
+    if description["name"] == "language_model":
+        return LanguageModel(
+            vocabulary=int(description["vocabulary"]),
+            end=int(description["end"]),
+            special=tuple(int(token) for token in description["special"]),
+        )
+    if description["name"] == "embedding":
+        return Embedding(dimension=int(description["dimension"]))
     return Regression(
         targets=tuple(description["targets"]),
         mean=tuple(description["mean"]),
@@ -173,6 +209,11 @@ class Work:
         return self._material
 
     @property
+    def teaching(self) -> Material:
+        """The rows as the teacher reads them."""
+        return self.material.teaching or self.material
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What the stage `data` found; reading it loads no row."""
         found: dict[str, Any] = read_json(self.folder / "data" / FACTS)
@@ -182,6 +223,16 @@ class Work:
     def data_mark(self) -> str:
         """The fingerprint of rows, splits and scaling."""
         return fingerprint(self.facts)
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether the task has hard labels, but no training row one that the student may see."""
+        return self.recipe.task.has_labels and not int(self.facts["counts"]["labelled"])
+
+    @property
+    def has_control(self) -> bool:
+        """Whether there is a control: as told, and where there is something to train one with."""
+        return self.recipe.has_control and not self.unlabelled
 
     @property
     def task(self) -> AnyTask:

@@ -13,11 +13,13 @@ from understudy.recipe.cuts import (
     Cut,
     DepthCut,
     Importance,
+    LoraUpdates,
     LowRankCut,
     ScratchCut,
     SharingCut,
     WidthCut,
 )
+from understudy.recipe.judging import PairsSection, ProbeSection
 from understudy.recipe.load import BrokenRecipeError, Source, load, loads, validate
 from understudy.recipe.models import MemberSection, StudentSection, TeacherSection
 from understudy.recipe.parts import (
@@ -26,6 +28,7 @@ from understudy.recipe.parts import (
     FoundLayers,
     LayerPair,
     LearningRate,
+    OnPolicySection,
     Optimizer,
     Schedule,
     TermEntry,
@@ -49,6 +52,7 @@ from understudy.recipe.steps import (
 )
 from understudy.recipe.texts import TokenizerSection
 from understudy.recipe.write import starter, to_data, to_yaml
+from understudy.recipe.zero_shot import ZeroShotSection
 
 __all__ = [
     "BlockwiseSection",
@@ -69,11 +73,15 @@ __all__ = [
     "LearningRate",
     "Link",
     "LocalSection",
+    "LoraUpdates",
     "LowRankCut",
     "MemberSection",
+    "OnPolicySection",
     "Optimizer",
+    "PairsSection",
     "PartitionSection",
     "Phase",
+    "ProbeSection",
     "PruneStep",
     "QuantizeStep",
     "Recipe",
@@ -91,6 +99,7 @@ __all__ = [
     "Training",
     "TransferSection",
     "WidthCut",
+    "ZeroShotSection",
     "default_objective",
     "load",
     "loads",

@@ -1,4 +1,4 @@
-"""How a student is cut from its teacher: depth, width, low rank, sharing; or a smaller family."""
+"""How a student is made of its teacher: depth, width, low rank, sharing, updates; or a family."""
 
 from typing import Annotated, Any, Literal
 
@@ -90,6 +90,19 @@ class SharingCut(Part):
     rows: Count = 256
 
 
+class LoraUpdates(Part):
+    """Nothing is cut: all weights are frozen, and `layers` learn updates of a low rank.
+
+    An update is multiplied by `alpha / rank`, and added to its weights when the student is
+    exported.
+    """
+
+    kind: Literal["lora"]
+    rank: Count = 8
+    alpha: Positive = 16.0
+    layers: tuple[str, ...] = Field(default=(), strict=False)
+
+
 class ScratchCut(Part):
     """A fresh, smaller network of the teacher's family, the largest one within the target.
 
@@ -128,6 +141,7 @@ Cut = Annotated[
     | Annotated[WidthCut, Tag("width")]
     | Annotated[LowRankCut, Tag("low_rank")]
     | Annotated[SharingCut, Tag("sharing")]
+    | Annotated[LoraUpdates, Tag("lora")]
     | Annotated[ScratchCut, Tag("scratch")],
     Discriminator(_kind_of_cut),
 ]

@@ -8,6 +8,13 @@ from understudy.recipe.blockwise import BlockwiseSection
 from understudy.recipe.cuts import Cut
 from understudy.recipe.parts import Count, Entry, Part, Positive, Share, Training
 from understudy.recipe.steps import one_or_several
+from understudy.recipe.zero_shot import ZeroShotSection
+
+# A model that comes with its weights and is not trained.
+FROZEN = "sentence_encoder"
+# A causal model of Hugging Face has its weights in its folder; it may be trained on from there.
+PRETRAINED = "hf_causal"
+_MEMBERS = ("model", "onnx", "predictor", "zero_shot")
 
 
 class PreprocessSection(Part):
@@ -21,25 +28,21 @@ class PreprocessSection(Part):
 class MemberSection(Part):
     """One model that knows, loaded: a member of an ensemble.
 
-    Exactly one of `model`, `onnx` and `predictor`. A `model` has `weights` (a file); a custom one
-    may have none, when its factory returns it trained.
+    Exactly one of `model`, `onnx`, `predictor` and `zero_shot`. A `model` has `weights` (a file); a
+    custom one may have none, when its factory returns it trained.
     """
 
     model: Entry | None = None
     weights: str | None = None
     onnx: str | None = None
     predictor: Entry | None = None
+    zero_shot: ZeroShotSection | None = None
     answers: Literal["logits", "probabilities"] = "logits"
     preprocess: PreprocessSection | None = None
 
     @model_validator(mode="after")
     def _one_member(self) -> "MemberSection":
-        _one_of(self, ("model", "onnx", "predictor"))
-        if self.model is not None and self.answers != "logits":
-            raise ValueError(
-                "`answers: probabilities` is for `onnx` and `predictor`; a `model` answers with "
-                "logits: remove it"
-            )
+        _check_answers(self, _one_of(self, _MEMBERS))
         if self.model is None and self.weights is not None:
             raise ValueError("`weights` belongs to `model`, but there is none: remove it")
         if self.model is not None and self.model.kind != "custom" and self.weights is None:
@@ -57,12 +60,22 @@ def _one_of(part: Part, names: tuple[str, ...]) -> str:
     return given[0]
 
 
+def _check_answers(part: "MemberSection | TeacherSection", kind: str) -> None:
+    if kind == "zero_shot" and part.preprocess is not None:
+        raise ValueError("`preprocess` is for rows of numbers, and `zero_shot` reads texts")
+    if kind in ("model", "zero_shot") and part.answers != "logits":
+        raise ValueError(
+            f"`answers: probabilities` is for `onnx` and `predictor`; a `{kind}` answers with "
+            "logits: remove it"
+        )
+
+
 class TeacherSection(Part):
     """The model that knows: loaded, trained here, an ONNX file, any callable, or several together.
 
-    Exactly one of `model`, `onnx`, `predictor` and `ensemble`. A `model` has `weights` (a file) or
-    `training`; a custom one may have neither, when its factory returns it trained. An `ensemble`
-    answers with the mean of its members' probabilities.
+    Exactly one of `model`, `onnx`, `predictor`, `zero_shot` and `ensemble`. A `model` has `weights`
+    (a file) or `training`; a custom one may have neither, when its factory returns it trained. An
+    `ensemble` answers with the mean of its members' probabilities.
     """
 
     model: Entry | None = None
@@ -70,6 +83,7 @@ class TeacherSection(Part):
     training: Training | None = None
     onnx: str | None = None
     predictor: Entry | None = None
+    zero_shot: ZeroShotSection | None = None
     ensemble: tuple[MemberSection, ...] = Field(default=(), strict=False)
     answers: Literal["logits", "probabilities"] = "logits"
     preprocess: PreprocessSection | None = None
@@ -79,23 +93,33 @@ class TeacherSection(Part):
         """Every model that is asked: those of the ensemble, or this one."""
         return self.ensemble or (self,)
 
+    @property
+    def told_classes(self) -> tuple[str, ...] | None:
+        """The classes that a zero-shot teacher is told of; None where there is none."""
+        found = [member.zero_shot for member in self.members if member.zero_shot is not None]
+        return tuple(found[0].classes) if found else None
+
     @model_validator(mode="after")
     def _one_teacher(self) -> "TeacherSection":
-        kind = _one_of(self, ("model", "onnx", "predictor", "ensemble"))
+        kind = _one_of(self, (*_MEMBERS, "ensemble"))
         if kind == "ensemble" and (self.preprocess is not None or self.answers != "logits"):
             raise ValueError(
                 "`preprocess` and `answers` differ from member to member: write them into the "
                 "members of the `ensemble`"
             )
-        if self.model is not None and self.answers != "logits":
-            raise ValueError(
-                "`answers: probabilities` is for `onnx` and `predictor`; a `model` answers with "
-                "logits: remove it"
-            )
+        _check_answers(self, kind)
         sources = [n for n in ("weights", "training") if getattr(self, n) is not None]
         if self.model is None and sources:
             raise ValueError(f"`{sources[0]}` belongs to `model`, but got `{kind}` with it")
-        if len(sources) == 2 or (self.model and self.model.kind != "custom" and not sources):
+        if self.model is not None and self.model.kind == FROZEN:
+            if sources:
+                raise ValueError(
+                    f"a `{FROZEN}` is taken as it is in its folder, so it has no `{sources[0]}`: "
+                    "remove it"
+                )
+            return self
+        own = self.model is not None and self.model.kind in ("custom", PRETRAINED)
+        if len(sources) == 2 or (self.model is not None and not own and not sources):
             raise ValueError(
                 "a teacher `model` needs `weights` (a file to load) or `training` (train it here), "
                 f"one of the two, but got {' and '.join(sources) or 'neither'}"
@@ -117,6 +141,16 @@ class ReusedHead(Part):
     factor: Count = 2
 
 
+class TokenVectors(Part):
+    """A student of texts that begins with its teacher's token vectors, by their principal axes.
+
+    `frozen` keeps them as they are; all else learns.
+    """
+
+    scale: Positive = 1.0
+    frozen: bool = False
+
+
 class StudentSection(Part):
     """The model that learns: built anew for every seed, cut from the teacher, or put together.
 
@@ -129,6 +163,7 @@ class StudentSection(Part):
     from_teacher: tuple[Cut, ...] = Field(default=(), strict=False)
     blockwise: BlockwiseSection | None = None
     reused_head: ReusedHead | None = None
+    token_vectors: TokenVectors | None = None
     dropout: Share = 0.0
     stochastic_depth: Share = 0.0
 
@@ -145,9 +180,20 @@ class StudentSection(Part):
                 "`reused_head` is for a `model`; a student cut from its teacher has the teacher's "
                 "last layer already: remove it"
             )
+        if self.inherits and self.token_vectors is not None:
+            raise ValueError(
+                "`token_vectors` is for a `model`; a student cut from its teacher has the "
+                "teacher's token vectors already: remove it"
+            )
         if any(cut.kind == "scratch" for cut in self.from_teacher[1:]):
             raise ValueError(
                 "`kind: scratch` makes a fresh network, so it must be the first of `from_teacher`"
+            )
+        kinds = [cut.kind for cut in self.from_teacher]
+        if "lora" in kinds[:-1] or ("lora" in kinds and "scratch" in kinds):
+            raise ValueError(
+                "`kind: lora` freezes the weights that the teacher has learned, so it must be the "
+                f"last of `from_teacher`, and not with `scratch`, but got {', '.join(kinds)}"
             )
         return self
 
@@ -155,3 +201,14 @@ class StudentSection(Part):
     def inherits(self) -> bool:
         """Whether the student is made of the teacher."""
         return bool(self.from_teacher) or self.blockwise is not None
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether weights of the teacher are a part of the student's start."""
+        parts = (self.reused_head, self.token_vectors)
+        return self.inherits or self.computed or any(part is not None for part in parts)
+
+    @property
+    def computed(self) -> bool:
+        """Whether its start is computed from what the teacher says of the training rows."""
+        return self.model is not None and self.model.kind == "static"

@@ -174,8 +174,39 @@ class EarlyStopping(Part):
     minimum: NotNegative = 0.0
 
 
+class OnPolicySection(Part):
+    """Batches that a language model writes itself, from the beginnings of rows; the teacher scores.
+
+    `share` is the probability that a batch is written, `refresh` that it is written now and not
+    drawn from the `buffer` of earlier texts.
+    """
+
+    share: Schedule | Annotated[float, Field(ge=0, le=1)] = 0.5
+    max_tokens: Count = 64
+    prompt: Count = 1
+    temperature: Positive = 1.0
+    top_k: Count | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    buffer: Annotated[int, Field(ge=0)] = 0
+    refresh: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _shares_and_a_buffer(self) -> "OnPolicySection":
+        if isinstance(self.share, Schedule) and max(self.share.start, self.share.end) > 1:
+            raise ValueError(
+                f"`share` is a probability, but goes from {self.share.start} to {self.share.end}: "
+                "write numbers from 0 to 1"
+            )
+        if self.refresh < 1 and not self.buffer:
+            raise ValueError(
+                f"`refresh: {self.refresh}` draws texts from the `buffer`, but there is none: give "
+                "the buffer room, such as 256 texts"
+            )
+        return self
+
+
 class Training(Part):
-    """How a model is trained. The same for student and control."""
+    """How a model is trained. The same for student and control, but for `on_policy`."""
 
     epochs: Count = 30
     batch_size: Count = 64
@@ -187,4 +218,5 @@ class Training(Part):
     validate_every: Count = 1
     checkpoint_seconds: NotNegative = 10.0
     tensorboard: bool = False
+    on_policy: OnPolicySection | None = None
     trainer: dict[str, Any] = {}

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from understudy.recipe.judging import PairsSection, ProbeSection
 from understudy.recipe.models import (
     PreprocessSection,
     StudentSection,
@@ -34,9 +35,26 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class TaskSection(Part):
-    """What is asked of the models."""
+    """What is asked of the models.
 
-    kind: Literal["classification", "regression"] = "classification"
+    `dimension` is how many numbers a vector of an `embedding` has; `null` is what the teacher has.
+    """
+
+    kind: Literal[
+        "classification", "regression", "embedding", "token_classification", "language_model"
+    ] = "classification"
+    dimension: Count | None = None
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether rows have hard labels; where they have none, the control learns nothing."""
+        return self.kind != "embedding"
+
+    @model_validator(mode="after")
+    def _vectors_have_dimensions(self) -> "TaskSection":
+        if self.dimension is not None and self.kind != "embedding":
+            raise ValueError(f"`dimension` is of `kind: embedding`, but got kind {self.kind}")
+        return self
 
 
 class DataSection(Part):
@@ -46,12 +64,18 @@ class DataSection(Part):
     test: Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=1)] | Literal["given"] = 0.2
     validation: Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=1)] = 0.1
     rows: Count | None = None
-    labelled: Annotated[float, Field(gt=0, le=1)] | Annotated[int, Field(ge=1)] | None = None
+    labelled: Annotated[float, Field(gt=0, le=1)] | Annotated[int, Field(ge=0)] | None = None
+    unlabelled: tuple[str | Entry, ...] = Field(default=(), strict=False)
     overlap: Literal["error", "drop", "allow"] = "drop"
     seed: Seed = 0
     preprocess: PreprocessSection = PreprocessSection()
     tokenizer: TokenizerSection = TokenizerSection()
     views: tuple[Entry, ...] = Field(default=(), strict=False)
+
+    @field_validator("unlabelled", mode="before")
+    @classmethod
+    def _path_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | dict | Entry) else value
 
 
 class LabelsSection(Part):
@@ -68,6 +92,7 @@ class LabelsSection(Part):
     codec: Entry = Entry(kind="dense")
     features: Literal["float32", "float16", "bfloat16"] = "float16"
     backend: Backend = "auto"
+    tolerance: Positive = 0.001
     batch_size: Count | Literal["auto"] = "auto"
     memory_gb: Positive = 2.0
     shard_rows: Count = 8192
@@ -104,12 +129,25 @@ class BudgetSection(Part):
 
 
 class EvaluateSection(Part):
-    """How the evidence is taken. `margin` is the smallest difference that matters."""
+    """How the evidence is taken. `margin` is the smallest difference that matters.
+
+    `pairs` and `probes` say what vectors are good for, of an `embedding`.
+    """
 
     margin: NotNegative = 0.01
     draws: Annotated[int, Field(ge=200)] = 2000
     batch_size: Count = 256
     latency_seconds: Positive = 0.3
+    pairs: PairsSection | None = None
+    probes: tuple[ProbeSection, ...] = Field(default=(), strict=False)
+
+    @field_validator("probes")
+    @classmethod
+    def _probes_differ(cls, value: tuple[ProbeSection, ...]) -> tuple[ProbeSection, ...]:
+        names = [probe.name for probe in value]
+        if len(set(names)) < len(names):
+            raise ValueError(f"every probe needs a name of its own, but got {', '.join(names)}")
+        return value
 
 
 class ExportSection(Part):
@@ -151,6 +189,17 @@ class Recipe(Part):
     export: ExportSection = ExportSection()
     transfer: TransferSection | None = None
     seeds: Annotated[int, Field(ge=1, le=10_000)] | tuple[Seed, ...] = 5
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_outcomes_of_many(cls, value: Any) -> Any:
+        """A language model's labels are stored as its 64 likeliest tokens where nobody says how."""
+        if not isinstance(value, dict) or not isinstance(value.get("task"), dict):
+            return value
+        labels = value.get("labels", {})
+        if value["task"].get("kind") != "language_model" or not isinstance(labels, dict):
+            return value
+        return value | {"labels": {"codec": {"kind": "top_k", "k": 64}} | labels}
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -202,6 +251,7 @@ class Recipe(Part):
             kind="quantize",
             calibration=self.export.calibration,
             calibration_rows=self.export.calibration_rows,
+            form="weight_int8" if self.task.kind == "language_model" else "int8",
         )
 
 
@@ -209,5 +259,10 @@ def default_objective(task: str) -> tuple[TermEntry, ...]:
     """Hinton's combination: a little of the hard labels, much of the teacher."""
     if task == "regression":
         return (TermEntry(kind="hard_value", weight=0.5), TermEntry(kind="soft_value", weight=0.5))
-    soft = TermEntry.model_validate({"kind": "soft_target", "weight": 0.9, "temperature": 4.0})
+    if task == "embedding":
+        scores = TermEntry(kind="score_distribution", weight=0.3)
+        return (TermEntry(kind="cosine", weight=1.0), scores)
+    # Over a vocabulary the teacher's own sharpness is what is to be learned.
+    calm = 1.0 if task == "language_model" else 4.0
+    soft = TermEntry.model_validate({"kind": "soft_target", "weight": 0.9, "temperature": calm})
     return (TermEntry(kind="hard_label", weight=0.1), soft)

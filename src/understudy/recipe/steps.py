@@ -66,6 +66,11 @@ class CutStep(Part):
                 "`kind: scratch` makes a fresh network, which forgets what was learned: write it "
                 "as the first of `student.from_teacher`"
             )
+        if any(cut.kind == "lora" for cut in self.cuts):
+            raise ValueError(
+                "`kind: lora` freezes what was learned by then, which a step cannot: write it as "
+                "the last of `student.from_teacher`"
+            )
         return self
 
 

@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from understudy.recipe.parts import Part
 
+# Tasks that ask a model once per token instead of once per row.
+EACH_TOKEN = frozenset({"token_classification", "language_model"})
+
 
 class TokenizerSection(Part):
     """How texts become tokens: by a tokenizer that there is, or by one trained on training rows.

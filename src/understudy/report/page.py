@@ -16,10 +16,12 @@ from understudy.report.headline import headline, tiles
 from understudy.report.ledger import ledger
 from understudy.report.making import making
 from understudy.report.record import RunRecord
+from understudy.report.samples import samples
 from understudy.report.sections import evidence, section
 from understudy.report.style import CSS
 from understudy.report.tables import legend
 from understudy.report.transfer import transfer
+from understudy.report.vectors import vectors
 
 MOST_BYTES = 1_500_000
 _MOST_CARDS = 24
@@ -41,7 +43,8 @@ def write_report(record: RunRecord, path: str | Path) -> None:
 def render(record: RunRecord) -> str:
     """The page as one string of HTML, under 1.5 MB: the gallery gives way if there is too much."""
     before = headline(record) + tiles(record) + delivery(record) + evidence(record)
-    before += making(record) + blockwise(record) + transfer(record)
+    before += making(record) + blockwise(record) + vectors(record) + transfer(record)
+    before += samples(record)
     after = ledger(record)
     # 4 kB hold the head and the frame of the gallery.
     room = MOST_BYTES - _bytes(CSS + before + after) - 4000

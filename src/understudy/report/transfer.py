@@ -82,7 +82,7 @@ def _table(record: RunRecord, models: Sequence[str]) -> str:
             wording.interval(low, high, unit),
         )
         rows.append((DISPLAY.get(name, name), cells))
-    return _plain(("features of", "numbers per row", _score(record), "interval"), rows)
+    return plain_table(("features of", "numbers per row", _score(record), "interval"), rows)
 
 
 def _differences(record: RunRecord) -> str:
@@ -94,10 +94,11 @@ def _differences(record: RunRecord) -> str:
             low, high = (record.number(*keys, end) for end in ("low", "high"))
             cells = (wording.difference(effect, unit), wording.interval(low, high, unit))
             rows.append((f"{one} over {two}", cells))
-    return _plain(("how much better", "difference", "interval"), rows) if rows else ""
+    return plain_table(("how much better", "difference", "interval"), rows) if rows else ""
 
 
-def _plain(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+def plain_table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """A table of HTML with a heading per row."""
     head = "".join(f'<th scope="col">{escape(word)}</th>' for word in heads)
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'

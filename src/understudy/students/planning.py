@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from understudy.errors import ModelError
 from understudy.evaluate.cost import parameters as count
 from understudy.students.blocks.chain import chain_of, look
+from understudy.students.lora import merged
 from understudy.students.profiling import Use, profiled, used
 
 Status = Literal["kept", "changed", "dropped", "shared"]
@@ -48,12 +49,15 @@ class PlanTable:
         parameters: of the whole networks, shared ones once.
         flops: for one row.
         ms: predicted for one row; before: as it was given, or as PyTorch took.
+        trained: how many numbers of the cut network learn; those of low-rank updates are beside its
+            parameters, to which they are added at export.
     """
 
     rows: tuple[LayerRow, ...]
     parameters: tuple[int, int]
     flops: tuple[int, int]
     ms: tuple[float, float]
+    trained: int
 
     @property
     def predicted_ms(self) -> float:
@@ -78,6 +82,8 @@ class PlanTable:
         for number, line in enumerate(cells):
             text = "  ".join(cell.ljust(size) for cell, size in zip(line, wide, strict=True))
             said += [text.rstrip(), *(f"    {one}" for one in below.get(number, []))]
+        if self.trained != self.parameters[1]:
+            said.append(f"{self.trained:,} numbers are trained; all other weights are frozen")
         return said
 
 
@@ -99,7 +105,8 @@ def plan_table(
 
     Args:
         before: the network that is cut; it is not changed.
-        after: the cut network, with any weights; it is not changed.
+        after: the cut network, with any weights; it is not changed. Its low-rank updates are
+            counted as trained, and cost nothing else: they are merged before.
         rows: one row or more that both take.
         before_ms: the measured latency of `before` for one row, to which the times are scaled.
         provenance: paths of blocks in `after` to those in `before`; by default they are the same.
@@ -111,6 +118,8 @@ def plan_table(
         raise ModelError("a plan's table needs a row or more, but got none: pass calibration rows")
     known = _Sources(dict(provenance or {}))
     one = rows[:1]
+    trained = sum(p.numel() for p in after.parameters() if p.requires_grad)
+    after = merged(after)
     old, new = used(before, one), used(after, one)
     ms = profiled(before, rows)
     scale = 1.0 if before_ms is None else before_ms / max(sum(ms.values()), 1e-12)
@@ -141,6 +150,7 @@ def plan_table(
         parameters=(count(before), count(after)),
         flops=(sum(u.flops for u in old.values()), sum(u.flops for u in new.values())),
         ms=(sum(ms.values(), 0.0), sum(predicted.values(), 0.0)),
+        trained=trained,
     )
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from understudy.contracts import Batch, Knowledge, Ragged, Teacher
+from understudy.contracts import Batch, Knowledge, Ragged, Teacher, per_position
 from understudy.errors import ModelError
 
 
@@ -28,21 +28,28 @@ class CheckedTeacher:
         return self._teacher.offers
 
     def __call__(self, batch: Batch) -> Knowledge:
-        """The teacher's knowledge.
+        """The teacher's knowledge; of the positions that count, where it is asked per token.
 
         Raises:
             ModelError: an answer that is not finite, or the same for every row.
         """
         knowledge = self._teacher(batch)
+        if batch.positions is not None:
+            counted = batch.positions
+            knowledge = Knowledge(
+                fields={n: per_position(f"the teacher's {n}", told, counted)
+                        for n, told in knowledge.items()}
+            )  # fmt: skip
         # Equal rows are answered equally by the best of teachers.
         comparable = not self._compared and not _all_equal(batch.inputs)
         for name, told in knowledge.items():
             value = told.values if isinstance(told, Ragged) else told
-            if not isinstance(value, Tensor):
+            if not isinstance(value, Tensor) or not len(value):
                 continue
             rows = value.reshape(len(value), -1)
-            if self._finite and not isinstance(told, Ragged):
-                _refuse_bad(name, rows, batch)
+            if self._finite:
+                lengths = told.lengths if isinstance(told, Ragged) else None
+                _refuse_bad(name, rows, batch, lengths)
             if comparable and _all_equal(rows):
                 raise ModelError(
                     f"the teacher gives the same {name} for all of the first {len(rows)} rows "
@@ -53,10 +60,17 @@ class CheckedTeacher:
         return knowledge
 
 
-def _refuse_bad(name: str, rows: Tensor, batch: Batch) -> None:
+def _refuse_bad(name: str, rows: Tensor, batch: Batch, lengths: Tensor | None) -> None:
     bad = ~rows.isfinite().all(dim=1)
     if not bool(bad.any()):
         return
+    if lengths is not None:  # of positions: the rows that they stand in
+        owners = torch.arange(len(lengths), device=bad.device)
+        owners = owners.repeat_interleave(lengths.to(bad.device))
+        bad = torch.zeros(len(lengths), dtype=torch.bool, device=bad.device).index_fill(
+            0, owners[bad], True
+        )
+        rows = bad
     where = torch.nonzero(bad).flatten()[:5]
     named = where if batch.ids is None else batch.ids[where]
     raise ModelError(

@@ -57,7 +57,10 @@ class SentenceEncoder(nn.Module):
     def forward(self, ids: Int64[Tensor, " batch length"]) -> Float[Tensor, " batch width"]:
         """One vector per row of token ids."""
         mask = real(ids, self.pad)
-        told = self.encoder(input_ids=ids, attention_mask=mask.long(), return_dict=True)
+        seen = mask.clone()
+        # Attention over nothing is no number: an empty text looks at its first padding.
+        seen[:, 0] = True
+        told = self.encoder(input_ids=ids, attention_mask=seen.long(), return_dict=True)
         vectors = _pooled(told.last_hidden_state, mask.unsqueeze(2), self.pooling)
         return nn.functional.normalize(vectors, dim=1) if self.normalize else vectors
 
@@ -75,8 +78,14 @@ def _pooled(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
-def load_sentence_encoder(source: str | Path) -> tuple[SentenceEncoder, SentenceTokenizer]:
+def load_sentence_encoder(
+    source: str | Path, *, projected: bool = False
+) -> tuple[SentenceEncoder, SentenceTokenizer]:
     """An encoder and its tokenizer from a folder of sentence-transformers, or a hub's name.
+
+    Args:
+        source: the folder, or the name.
+        projected: whether a Dense layer behind the pooling is left to the caller, not refused.
 
     Raises:
         ModelError: there is no such folder or name, it has parts other than a transformer, a
@@ -89,15 +98,28 @@ def load_sentence_encoder(source: str | Path) -> tuple[SentenceEncoder, Sentence
         torch.Size([1, 384])
     """
     home = _folder(source)
-    parts = _parts(home)
+    parts = _parts(home, projected=projected)
     inside = home / parts["Transformer"]
     pooling = _read_pooling(home / parts["Pooling"] / "config.json")
     tokenizer = read_tokenizer(inside)
     network = load_hf_model(inside, answer="states", pad=tokenizer.pad).network
     encoder = SentenceEncoder(
-        network, pad=tokenizer.pad, pooling=pooling, normalize="Normalize" in parts
+        network,
+        pad=tokenizer.pad,
+        pooling=pooling,
+        normalize="Normalize" in parts and "Dense" not in parts,
     )
     return encoder.eval(), tokenizer
+
+
+def transformer_folder(source: str | Path) -> Path:
+    """Where the transformer of an encoder lies, with its configuration and tokenizer.
+
+    Raises:
+        ModelError: as of `load_sentence_encoder`.
+    """
+    home = _folder(source)
+    return home / _parts(home)["Transformer"]
 
 
 def save_sentence_encoder(
@@ -159,7 +181,7 @@ def _folder(source: str | Path) -> Path:
     return home
 
 
-def _parts(home: Path) -> dict[str, str]:
+def _parts(home: Path, *, projected: bool = False) -> dict[str, str]:
     """The parts of the encoder in order: what each is, and its folder."""
     found = read_file(home / "modules.json")
     try:
@@ -169,7 +191,8 @@ def _parts(home: Path) -> dict[str, str]:
             f"{home / 'modules.json'} must list parts with `type` and `path`, but does not: write "
             "it again with sentence-transformers"
         ) from error
-    if tuple(parts) not in (_PARTS, _PARTS[:2]) or len(parts) != len(found):
+    known = [kind for kind in parts if not (projected and kind == "Dense")]
+    if tuple(known) not in (_PARTS, _PARTS[:2]) or len(parts) != len(found):
         raise ModelError(
             "a sentence encoder must be a Transformer, a Pooling and perhaps a Normalize, but "
             f"{home} has {', '.join(parts)}: load it with sentence-transformers and give the module"

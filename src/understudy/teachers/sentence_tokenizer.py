@@ -47,6 +47,16 @@ class SentenceTokenizer:
         self.description: Mapping[str, Any] = dict(description or {})
         self._tokenizer, self._lower = tokenizer, lower
 
+    def cut_at(self, length: int) -> "SentenceTokenizer":
+        """The same tokenizer with rows of at most so many tokens."""
+        return SentenceTokenizer(
+            self._tokenizer,
+            length=min(length, self.length),
+            pad=self.pad,
+            lower=self._lower,
+            description=self.description,
+        )
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, as many as it has."""
         plain = [text.strip() for text in texts]

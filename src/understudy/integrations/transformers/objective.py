@@ -20,6 +20,7 @@ from understudy.losses import (
 from understudy.losses.skewed import Direction
 from understudy.losses.sparse import check_temperature
 from understudy.losses.vocabulary import (
+    Alignment,
     Blend,
     DenseLabels,
     Forward,
@@ -58,9 +59,12 @@ class TokenObjective:
         label_smoothing: the share of a hard label that is spread evenly over all tokens.
         vocabulary: how many leading columns student and teacher share; None for those that both
             have, where they differ by padding alone.
+        alignment: of vocabularies in another order, or with other special tokens: compares the
+            tokens that both have. A token that the teacher lacks does not count as a label.
 
     Raises:
-        ValueError: a constant means nothing, or both weights are 0.
+        ValueError: a constant means nothing, or both weights are 0, or there is both a number of
+            columns and an alignment.
 
     Paper:
         Hinton, Vinyals and Dean 2015, section 2, for each token.
@@ -78,6 +82,7 @@ class TokenObjective:
     hard_weight: float | int = 0.0
     label_smoothing: float | int = 0.0
     vocabulary: int | None = None
+    alignment: Alignment | None = None
 
     def __post_init__(self) -> None:
         check_temperature(float(self.temperature))
@@ -91,6 +96,11 @@ class TokenObjective:
             raise ValueError(
                 "there must be something to learn, but got soft_weight=0 and hard_weight=0: use "
                 "`hard_weight=1` for cross entropy alone"
+            )
+        if self.alignment is not None and self.vocabulary is not None:
+            raise ValueError(
+                f"`vocabulary={self.vocabulary}` and an `alignment` say what is shared in two "
+                "ways: leave `vocabulary` out"
             )
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(
@@ -128,6 +138,8 @@ class TokenObjective:
                 "the next tokens alone"
             )
         told = teacher if self.soft_weight else None
+        if self.alignment is not None:
+            student, labels, told = self._aligned(self.alignment, student, labels, told)
         if isinstance(student, Tensor):
             return self._on_logits(student, labels, told, denominator)
         return vocabulary_loss(
@@ -144,6 +156,23 @@ class TokenObjective:
             vocabulary=self.vocabulary,
             denominator=denominator,
         )
+
+    def _aligned(
+        self,
+        alignment: Alignment,
+        student: Tensor | HiddenLabels,
+        labels: Tensor,
+        teacher: Labels | None,
+    ) -> tuple[Tensor | HiddenLabels, Tensor, Labels | None]:
+        at = float(self.temperature)
+        softened = alignment.masked == "rest" and at != 1 and isinstance(student, Tensor)
+        if softened and self.hard_weight and not isinstance(teacher, ListedLabels):
+            raise ValueError(
+                "`masked: rest` holds the mass of all others at one temperature, but the "
+                f"divergence is at {at} and the cross entropy at 1: use `renormalised`, or "
+                "`temperature=1`"
+            )
+        return alignment(student, labels, teacher, temperature=at, ignore_index=IGNORED)
 
     def _on_logits(
         self,

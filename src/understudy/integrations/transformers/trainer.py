@@ -10,6 +10,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from understudy.errors import DataError, ModelError, TrainingError
 from understudy.integrations.transformers.collating import COLUMNS, labels_of, told_in
+from understudy.integrations.transformers.encoder_decoder import (
+    DECODER,
+    decoder_tokens,
+    reads_and_writes,
+    teachers_tokens,
+)
 from understudy.integrations.transformers.objective import IGNORED, TokenObjective
 from understudy.integrations.transformers.reading import Reader, logits_in
 from understudy.integrations.transformers.tokenizers import Tokenizer, shared_tokens
@@ -31,8 +37,12 @@ def distilled(
     the label after it is not -100. The logits of a Hugging Face model are never all computed where
     its hidden states and head are sure to give the same; evaluation computes them.
 
+    Of models with an encoder and a decoder (T5, BART) a token counts where its own label is not
+    -100: they are given their labels moved to the right, and are read by their logits.
+
     Args:
-        trainer: `transformers.Trainer`, or a class made of it, for causal models.
+        trainer: `transformers.Trainer`, or a class made of it, for causal models and for models
+            with an encoder and a decoder.
         objective: what is learned.
         teacher: a module or any callable, asked for every batch with `input_ids` and
             `attention_mask`, that answers with logits. None reads stored labels from the batch,
@@ -67,7 +77,8 @@ def distilled(
         ) -> tuple[list[Any], Tensor]:
             """The micro-batches of a step, and how many tokens count in those of all processes."""
             samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-            count = torch.tensor([counted(batch) for batch in samples]).sum()
+            shift = self._lesson.shift
+            count = torch.tensor([counted(batch, shift=shift) for batch in samples]).sum()
             return samples, self.accelerator.gather(count.to(device)).sum()
 
         def compute_loss(
@@ -117,11 +128,14 @@ class _Lesson:
         self._objective, self._teacher = objective, teacher
         self._student_reader, self._teacher_reader = Reader(), Reader()
         self._sums: Tensor | None = None
+        # The answer at a position tells of the next token, or of its own label.
+        self.shift = 1
 
     def begin(
         self, student: nn.Module, tokenizer: Any, teacher_tokenizer: Tokenizer | None
     ) -> None:
         """Refuse what cannot be learned from, and make the teacher ready."""
+        self.shift = 0 if reads_and_writes(student) else 1
         if isinstance(self._teacher, nn.Module):
             if self._teacher is student:
                 raise ModelError(
@@ -129,7 +143,13 @@ class _Lesson:
                     "a copy (`copy.deepcopy(model)`)"
                 )
             self._teacher.eval()
-        if isinstance(tokenizer, Tokenizer) and teacher_tokenizer is not None:
+        aligned = self._objective.alignment is not None
+        if aligned and not self.shift:
+            raise ModelError(
+                "an `alignment` translates one sequence, but this student reads one and writes "
+                "another: use a teacher of the same tokenizer"
+            )
+        if isinstance(tokenizer, Tokenizer) and teacher_tokenizer is not None and not aligned:
             widths = {_width(student), _width(self._teacher)} - {None}
             shared = min([shared_tokens(tokenizer, teacher_tokenizer), *filter(None, widths)])
             # Heads of one width are compared whole: so what is padding learns to have no mass.
@@ -147,12 +167,33 @@ class _Lesson:
     ) -> tuple[VocabularyLoss, Any]:
         """The loss of a batch, and the student's answer."""
         asked = dict(inputs)
-        stored, labels = told_in(asked), _next(asked)
-        del asked["labels"]
+        stored, labels = told_in(asked), _next(asked, shift=self.shift)
+        teachers = asked
+        if not self.shift:
+            bare, teachers = None, self._written(model, asked, stored)
+        asked.pop("labels")
         student, answer = self._student_reader(model, asked, bare=bare, whole=whole)
-        teacher = self._told(stored, asked, full=isinstance(student, Tensor))
-        found = self._objective(_joined(student), labels.flatten(), teacher, denominator=divided)
+        teacher = self._told(stored, teachers, full=isinstance(student, Tensor))
+        joined = _joined(student, shift=self.shift)
+        found = self._objective(joined, labels.flatten(), teacher, denominator=divided)
         return found, answer
+
+    def _written(
+        self, model: nn.Module, asked: dict[str, Any], stored: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Give the student's decoder its tokens; what the teacher is asked with."""
+        if stored:
+            raise TrainingError(
+                "stored labels are of causal models, but the student has an encoder and a "
+                "decoder: give `teacher=`"
+            )
+        bare = getattr(model, "module", model)
+        tokens = decoder_tokens(bare, asked)
+        teachers = dict(asked)
+        if self._teacher is not None and self._objective.soft_weight:
+            teachers[DECODER] = teachers_tokens(self._teacher, asked, tokens)
+        asked[DECODER] = tokens
+        return teachers
 
     def note(self, told: VocabularyLoss) -> None:
         """Remember both sides for the next line of the log."""
@@ -188,40 +229,46 @@ class _Lesson:
             )
         with torch.no_grad():
             found = self._ask(asked, full=full)
-        joined = _joined(found)
+        joined = _joined(found, shift=self.shift)
         return DenseLabels(logits=joined) if isinstance(joined, Tensor) else joined
 
     def _ask(self, asked: Mapping[str, Any], *, full: bool) -> Tensor | HiddenLabels:
-        known = ("input_ids", "attention_mask", "position_ids")
+        known = ("input_ids", "attention_mask", "position_ids", DECODER)
         inputs = {name: asked[name] for name in known if name in asked}
+        alignment = self._objective.alignment
+        if alignment is not None:  # the same text, in the teacher's numbers
+            inputs["input_ids"] = alignment.vocabulary.translated(
+                inputs["input_ids"], read=inputs.get("attention_mask")
+            )
         if not isinstance(self._teacher, nn.Module):
             return logits_in(self._teacher(**inputs))
         self._teacher.to(inputs["input_ids"].device)
         _check_tokens(self._teacher, inputs["input_ids"])
-        bare = None if full else self._teacher
+        bare = None if full or not self.shift else self._teacher
         return self._teacher_reader(self._teacher, inputs, bare=bare)[0]
 
 
-def _joined(told: Tensor | HiddenLabels) -> Tensor | HiddenLabels:
-    """Sequences end to end, without the last position of each, after which there is nothing."""
+def _joined(told: Tensor | HiddenLabels, *, shift: int) -> Tensor | HiddenLabels:
+    """Sequences end to end, without the positions of each after which there is nothing."""
     if isinstance(told, Tensor):
-        return told[:, :-1].flatten(0, 1)
-    return HiddenLabels(hidden=told.hidden[:, :-1].flatten(0, 1), head=told.head)
+        return told[:, : told.shape[1] - shift].flatten(0, 1)
+    hidden = told.hidden[:, : told.hidden.shape[1] - shift]
+    return HiddenLabels(hidden=hidden.flatten(0, 1), head=told.head)
 
 
-def _next(batch: Mapping[str, Any]) -> Tensor:
+def _next(batch: Mapping[str, Any], *, shift: int = 1) -> Tensor:
     """The labels of a batch, each at the position that predicts it."""
     if "labels" not in batch:
         raise DataError(
             f"a batch must have `labels`, but has {', '.join(sorted(batch))}: use `TokenCollator`, "
             "or another collator for causal models"
         )
-    return cast(Tensor, batch["labels"])[:, 1:]
+    return cast(Tensor, batch["labels"])[:, shift:]
 
 
-def counted(batch: Mapping[str, Any]) -> int:
-    """How many tokens of a batch count."""
-    return int(_next(batch).ne(IGNORED).sum())
+def counted(batch: Mapping[str, Any], *, shift: int = 1) -> int:
+    """How many tokens of a batch count; `shift` is 0 where a label stands at its own position."""
+    return int(_next(batch, shift=shift).ne(IGNORED).sum())
 
 
 def _exported(collator: Any) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from understudy.losses.attention import (
 from understudy.losses.catalogue.row import Authors, Row
 from understudy.losses.hidden import PKD, TinyBERTHidden, pkd, tinybert_hidden
 
-_TASKS: Final = ("classification", "regression")
+_TASKS: Final = ("classification", "regression", "embedding")
 _WHOLE: Final = "it compares features, not outcomes"
 
 TRANSFORMERS: Final[Mapping[str, Row]] = MappingProxyType(

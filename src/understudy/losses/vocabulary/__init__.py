@@ -14,7 +14,9 @@ Example:
     (1.0986, [True, False])
 """
 
+from understudy.losses.vocabulary.aligned import Alignment
 from understudy.losses.vocabulary.loss import VocabularyLoss, vocabulary_loss
+from understudy.losses.vocabulary.mapping import VocabularyMap, map_vocabularies
 from understudy.losses.vocabulary.parts import (
     Blend,
     DenseLabels,
@@ -28,6 +30,7 @@ from understudy.losses.vocabulary.parts import (
 )
 
 __all__ = [
+    "Alignment",
     "Blend",
     "DenseLabels",
     "Forward",
@@ -38,5 +41,7 @@ __all__ = [
     "Reverse",
     "Skew",
     "VocabularyLoss",
+    "VocabularyMap",
+    "map_vocabularies",
     "vocabulary_loss",
 ]

@@ -16,7 +16,15 @@ from understudy.losses.vocabulary.parts import (
     ListedLabels,
     Pieces,
 )
-from understudy.losses.vocabulary.sides import Drawn, Hard, Listed, Side, Stored, Whole
+from understudy.losses.vocabulary.sides import (
+    Drawn,
+    Hard,
+    Listed,
+    Side,
+    Stored,
+    Totalled,
+    Whole,
+)
 from understudy.losses.vocabulary.tiles import Projection, columns_of, portions, product
 
 
@@ -129,7 +137,8 @@ class _Sums:
         head = replace(work.head, weight=self.weight, bias=self.bias)
         own = project(hidden, head, work, None if kept is None else kept[0])
         soft, hard = self._sides(rows, None if kept is None else kept[-1])
-        sides = [side for side in (soft, hard) if side is not None]
+        carried = isinstance(soft, Listed) and soft.carries is not None
+        sides = [side for side in (soft, None if carried else hard) if side is not None]
         for where in cuts:
             tile = own.first(where)
             for side in sides:
@@ -178,7 +187,9 @@ class _Sums:
         soft = None if work.teacher is None else self._soft(work.teacher, rows, kept)
         if work.labels is None:
             return soft, None
-        whole = soft.own if isinstance(soft, Whole) and work.temperature == 1 else None
+        alike = work.temperature == 1
+        whole: Totalled | None = soft.own if isinstance(soft, Whole) and alike else None
+        whole = soft if isinstance(soft, Listed) and alike else whole
         # In the units of the soft slope, as all is multiplied by one factor in the end.
         share = 1.0 if soft is None else work.hard_weight / (work.soft_weight * work.temperature)
         hard = Hard(
@@ -191,6 +202,8 @@ class _Sums:
             columns=work.pieces.columns,
             like=self.soft,
         )
+        if isinstance(soft, Listed) and alike:
+            soft.carries = hard
         return soft, hard
 
     def _soft(self, teacher: Labels, rows: Tensor, kept: Tensor | None) -> Side:

@@ -35,6 +35,14 @@ class Side(Protocol):
         """The slope in these columns, in memory of its own."""
 
 
+@runtime_checkable
+class Totalled(Protocol):
+    """Whoever sums the exponentials of all columns; `Hard` reads it instead of summing again."""
+
+    def total(self) -> Tensor:
+        """Their logarithm, `[tokens, 1]`."""
+
+
 class Stored:
     """Softened logits of a teacher that is stored in full, columns by columns."""
 
@@ -95,7 +103,10 @@ class Whole:
 
 
 class Listed:
-    """A divergence over the listed outcomes and one bucket of all others, as `outcome_kl`."""
+    """A divergence over the listed outcomes and one bucket of all others, as `outcome_kl`.
+
+    At temperature 1 it also carries a `Hard` side along: both need the same exponentials.
+    """
 
     twice = False
 
@@ -115,9 +126,17 @@ class Listed:
         self._logits = like.new_full(labels.ids.shape, -torch.inf)
         self._others = LogSum()
         self.value = self._listed = self._share = self._bucket = torch.empty(0)
+        self._every = torch.empty(0)
+        self.carries: Hard | None = None
+
+    def total(self) -> Tensor:
+        """The logsumexp of all columns, `[tokens, 1]`."""
+        return self._every
 
     def look(self, where: slice, tile: Tensor) -> None:
         """Take out the listed ones, sum the others."""
+        if self.carries is not None:
+            self.carries.look(where, tile)
         rows, slots, spots = self._places.at(where)
         self._logits[rows, slots] = tile[rows, spots]
         others = tile.clone()
@@ -127,7 +146,9 @@ class Listed:
     def settle(self) -> None:
         """All that is left is `[tokens, k + 1]`."""
         bucket = self._others.total()
-        log_own = torch.cat([self._logits, bucket], dim=1).log_softmax(dim=1)
+        own = torch.cat([self._logits, bucket], dim=1)
+        self._every = own.logsumexp(dim=1, keepdim=True)
+        log_own = own - self._every
         # An outcome that there is not has no mass on either side; -inf less -inf would be NaN.
         absent = log_own == -torch.inf
         log_own, log_goal = (x.masked_fill(absent, -1e4) for x in (log_own, self._goal))
@@ -135,6 +156,15 @@ class Listed:
         slope = sloped(self.kind, log_goal, log_own, mean)
         self._listed, self._share = slope[:, :-1], slope[:, -1:]
         self._bucket = bucket.masked_fill(bucket == -torch.inf, 0.0)
+        if self.carries is not None:
+            self._carry(self.carries)
+
+    def _carry(self, hard: "Hard") -> None:
+        """Add what the hard side pulls by probability alone; its label's place is left to it."""
+        hard.settle()
+        chance = (self._logits - self._every).exp()
+        self._listed = self._listed + hard.share * chance
+        self._share = self._share + hard.share * (self._bucket - self._every).exp()
 
     def weigh(self, where: slice, tile: Tensor) -> None:
         """Nothing: the sums are over k + 1 outcomes."""
@@ -145,6 +175,8 @@ class Listed:
         slope = (tile - self._bucket).clamp_(max=0).exp_().mul_(self._share)
         rows, slots, spots = self._places.at(where)
         slope[rows, spots] = self._listed[rows, slots]
+        if self.carries is not None:
+            self.carries.mark(where, slope)
         return slope
 
 
@@ -210,24 +242,24 @@ class Hard:
         smoothing: float,
         temperature: float,
         share: float,
-        total: LogSum | None,
+        total: Totalled | None,
         vocabulary: int,
         columns: int,
         like: Tensor,
     ) -> None:
         self._even, self._sure = smoothing / vocabulary, 1 - smoothing
-        self._temperature, self._share = temperature, share
+        self._temperature, self.share = temperature, share
         self._places = Places(labels.unsqueeze(1), columns=columns, vocabulary=vocabulary)
-        self._sum = LogSum() if total is None else total
-        self._shared = total is not None
+        self._own = LogSum() if total is None else None
+        self._sum: Totalled = total or self._own or LogSum()
         self._goal = like.new_zeros(len(labels), 1)
         self.value = self._total = torch.empty(0)
 
     def look(self, where: slice, tile: Tensor) -> None:
         """Take out the label's logit, sum all."""
         logits = tile if self._temperature == 1 else tile * self._temperature
-        if not self._shared:
-            self._sum.add(logits)
+        if self._own is not None:
+            self._own.add(logits)
         rows, _, spots = self._places.at(where)
         self._goal[rows, 0] += self._sure * logits[rows, spots]
         if self._even:
@@ -245,11 +277,17 @@ class Hard:
         """The student's probabilities, less the smoothed label."""
         logits = tile if self._temperature == 1 else tile * self._temperature
         slope = (logits - self._total).exp_()
+        if self.share != 1:
+            slope.mul_(self.share)
+        self.mark(where, slope)
+        return slope
+
+    def mark(self, where: slice, slope: Tensor) -> None:
+        """Take the smoothed label off a slope that has the student's probabilities, in place."""
         if self._even:
-            slope -= self._even
+            slope -= self._even * self.share
         rows, _, spots = self._places.at(where)
-        slope[rows, spots] -= self._sure
-        return slope if self._share == 1 else slope.mul_(self._share)
+        slope[rows, spots] -= self._sure * self.share
 
 
 def _softened_list(

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, nn
 
 from understudy.contracts import Student
-from understudy.errors import ModelError, did_you_mean
+from understudy.errors import ModelError
 from understudy.evaluate.cost import parameters as count
 from understudy.features.blocks import blocks
 from understudy.students.low_rank.factors import (
@@ -22,7 +21,7 @@ from understudy.students.low_rank.factors import (
     sides,
     spectrum,
 )
-from understudy.students.low_rank.watched import by_reason, looked
+from understudy.students.low_rank.watched import by_reason, called, looked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +128,7 @@ def plan_low_rank(
     _check(energy, parameters, min_rank)
     rows, moments = (rows, layers or ("*",)) if aware else (rows[:2], ())
     seen = looked(network, rows, batch_size=batch_size, moments=moments)
-    wanted = _wanted(network, seen.order, layers)
+    wanted = called(network, seen.order, layers)
     left = {path: seen.left[path] for path in wanted if path in seen.left}
     free = {path: seen.layers[path] for path in wanted if path not in left}
     if not free:
@@ -222,23 +221,6 @@ def _check(energy: float | None, parameters: int | float | None, min_rank: int) 
         )
     if min_rank < 1:
         raise ModelError(f"`min_rank >= 1` must hold, but got {min_rank=}")
-
-
-def _wanted(network: nn.Module, order: Sequence[str], layers: Sequence[str]) -> list[str]:
-    """The layers that somebody asked for, in the order in which they run."""
-    able = [path for path, part in network.named_modules() if path and min(sides(part))]
-    if not layers:
-        # Embeddings are first layers too.
-        layers, able = ("*",), [path for path in able if path not in (*order[:1], *order[-1:])]
-    for pattern in layers:
-        if able and not any(fnmatchcase(path, pattern) for path in able):
-            raise ModelError(
-                f"`layers` names `{pattern}`, but no linear or convolutional layer is called so: "
-                f"{did_you_mean(pattern, able)}"
-            )
-    chosen = [path for path in able if any(fnmatchcase(path, one) for one in layers)]
-    place = {path: number for number, path in enumerate(order)}
-    return sorted(chosen, key=lambda path: place.get(path, len(place)))
 
 
 def _total(free: Mapping[str, Layer], ranks: Mapping[str, int], before: int) -> int:

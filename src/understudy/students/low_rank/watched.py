@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from understudy.errors import ModelError
+from understudy.errors import ModelError, did_you_mean
 from understudy.students.low_rank.factors import Layer, read, reads_inputs, sides
 
 
@@ -85,6 +85,32 @@ def looked(network: nn.Module, rows: Tensor, *, batch_size: int, moments: Sequen
         left=left,
         moments={path: one.moment() for path, one in watched.items() if one.gathers},
     )
+
+
+def called(network: nn.Module, order: Sequence[str], layers: Sequence[str]) -> list[str]:
+    """The layers whose paths fit one of some patterns, in the order in which they run.
+
+    Args:
+        network: whose layers.
+        order: in which its layers and embeddings first ran.
+        layers: patterns, with `*`; none: all but the first and the last to run.
+
+    Raises:
+        ModelError: a pattern fits no layer that can have factors.
+    """
+    able = [path for path, part in network.named_modules() if path and min(sides(part))]
+    if not layers:
+        # Embeddings are first layers too.
+        layers, able = ("*",), [path for path in able if path not in (*order[:1], *order[-1:])]
+    for pattern in layers:
+        if able and not any(fnmatchcase(path, pattern) for path in able):
+            raise ModelError(
+                f"`layers` names `{pattern}`, but no linear or convolutional layer is called so: "
+                f"{did_you_mean(pattern, able)}"
+            )
+    chosen = [path for path in able if any(fnmatchcase(path, one) for one in layers)]
+    place = {path: number for number, path in enumerate(order)}
+    return sorted(chosen, key=lambda path: place.get(path, len(place)))
 
 
 def _watch(

@@ -183,10 +183,21 @@ def _settings(
                 holder = getattr(holder, one)
             # GPT-2's `n_inner` is None where it is the usual number.
             wanted[path, name].add(count if holder is None else holder * count // site.units)
+            if name == "config.num_attention_heads" and count != site.units:
+                wanted |= _head_size(network, site, path)
     # A configuration that several layers share cannot say that they differ.
     return tuple(
         (path, name, min(values)) for (path, name), values in wanted.items() if len(values) == 1
     )
+
+
+def _head_size(network: nn.Module, site: Site, path: str) -> dict[tuple[str, str], set[int]]:
+    """What a configuration must say that works the size of a head out of the number of heads."""
+    config: Any = network.get_submodule(path).config
+    # Families whose queries share keys read it there, and only they do.
+    if not hasattr(config, "num_key_value_heads") or getattr(config, "head_dim", None):
+        return {}
+    return {(path, "config.head_dim"): {site.parts[-1].channels.shape[1] // site.each}}
 
 
 def _count(network: nn.Module) -> int:

@@ -19,6 +19,7 @@ _OUTPUTS = ("out_proj", "o_proj", "out_lin", "proj", "c_proj", "Wo", "to_out.0",
 
 # The layers that give a block's hidden units, and the one that takes them.
 _FORWARD = (
+    (("gate", "up"), "down"),
     (("up",), "down"),
     (("gate_proj", "up_proj"), "down_proj"),
     (("w1", "w3"), "w2"),
@@ -105,13 +106,13 @@ def _heads(
     names = [*_HEADS, *_HEAD_SIZES]
     # Removing queries alone changes how many share their keys; whole groups change how many
     # groups there are.
-    names.append("num_key_value_heads" if len(given) > 1 else "num_key_value_groups")
+    names += ["num_key_value_heads", "kv_heads"] if len(given) > 1 else ["num_key_value_groups"]
     counts = [(path, n) for n in names if isinstance(vars(network.get_submodule(path)).get(n), int)]
     holder, config = _config(network, path)
     counts += [
         (holder, f"config.{name}")
         for name in ("num_attention_heads", "num_key_value_heads")
-        if name in (*_HEADS, names[-1]) and isinstance(getattr(config, name, None), int)
+        if name in names and isinstance(getattr(config, name, None), int)
     ]
     parts = [Part(path=name, side="out", channels=runs) for name, runs in given.items()]
     return Site(
@@ -141,10 +142,13 @@ def feed_forward(network: nn.Module) -> Iterator[Site]:
     """The hidden units of every feed-forward pair, or gated triple, of known names."""
     for path, module in network.named_modules():
         at = f"{path}." if path else ""
+        told: set[str] = set()
         for ups, last in (*_FORWARD, *_in_sequence(module)):
             givers, taker = [at + name for name in ups], at + last
-            if not all(_holds(network, name) for name in (*givers, taker)):
+            # Where there is a gate beside `up`, the two go together.
+            if taker in told or not all(_holds(network, name) for name in (*givers, taker)):
                 continue
+            told.add(taker)
             units = channels_of(network.get_submodule(taker), "in")
             given = sum(channels_of(network.get_submodule(name), "out") for name in givers)
             # One layer may give all gates and then all units.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def difference(
-    found: Float[Tensor, " batch width"], expected: Float[Tensor, " rows columns"], *, output: str
+    found: Float[Tensor, " batch *width"], expected: Float[Tensor, " rows *columns"], *, output: str
 ) -> float:
     """The largest difference between two answers to the same rows.
 
@@ -18,7 +18,7 @@ def difference(
     does not vary, in shares of its own size.
 
     Args:
-        found: answers in question.
+        found: answers in question, per row or per token.
         expected: answers of the module as it is.
         output: what they are called, `logits` or `values`.
 
@@ -27,7 +27,7 @@ def difference(
     """
     if found.shape != expected.shape:
         return inf
-    one, other = found.detach().double(), expected.detach().double()
+    one, other = (answer.detach().double().flatten(0, -2) for answer in (found, expected))
     if output == "logits" and one.shape[1] > 1:
         one, other = one.log_softmax(dim=1), other.log_softmax(dim=1)
         unit = torch.ones((), dtype=torch.float64, device=one.device)
