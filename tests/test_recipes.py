@@ -19,6 +19,7 @@ NEED_DATA = {
     "language_model",
     "no_labels",
     "restore_text",
+    "stories",
     "text_classifier",
     "transfer",
 }
