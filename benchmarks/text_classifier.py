@@ -54,6 +54,8 @@ STATIC = [
     "steps.0.training.epochs=3",
     "steps.0.control=false",
     "seeds=[0]",
+    "evaluate.latency_seconds=0.02",
+    *([] if FULL else ["data.rows=10000"]),
 ]
 SEEDS, TIMED, ROUNDS = (0, 1, 2), 100, 7
 ARMS = ("teacher", "student", "student_int8", "control")
