@@ -137,8 +137,9 @@ def test_schema_prints_the_kinds_there_are(capsys):
         branch["properties"]["kind"]["const"]
         for branch in printed["$defs"]["StudentSection"]["properties"]["model"]["oneOf"]
     ]
-    texts = ["text_static", "text_cnn", "text_bilstm", "text_transformer", "hf_encoder"]
-    assert kinds == ["mlp", "convnet", "resnet", "vit", *texts, "custom"]
+    texts = ["text_static", "text_cnn", "text_bilstm", "text_transformer", "static"]
+    others = ["hf_encoder", "sentence_encoder", "gpt", "hf_causal", "custom"]
+    assert kinds == ["mlp", "convnet", "resnet", "vit", *texts, *others]
 
 
 def test_json_is_one_object_on_the_last_line(finished, small, capsys):

@@ -58,6 +58,7 @@ def test_how_a_text_ended_is_told(folder, capsys):
     [
         (["--prompt", "a", "--text", "b"], "`--prompt` stands alone"),
         (["--prompt", "a", "--top-k", "3"], "nothing is drawn at temperature 0: add"),
+        (["--prompt", "a", "--top-p", "0"], "nothing is drawn at temperature 0: add"),
         (["--prompt", "a", "--temperature", "1", "--top-p", "0"], "`0 < top_p <= 1` must hold"),
         (["--prompt", "a", "--temperature", "-1"], "Invalid value for '--temperature'"),
         (["--prompt", "a", "--max-tokens", "0"], "Invalid value for '--max-tokens'"),
@@ -68,6 +69,12 @@ def test_how_a_text_ended_is_told(folder, capsys):
 def test_what_is_refused(folder, given, law, capsys):
     assert run(["predict", str(folder), *given]) == 2
     assert law in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_language_model_is_told_from_its_decoder_though_its_student_is_there(folder, capsys):
+    (folder / "export" / "student.onnx").touch()  # as a run leaves it
+    assert run(["predict", str(folder), "--text", "a"]) == 2
+    assert "holds a language model: give it a text to go on with" in capsys.readouterr().err
 
 
 def test_files_that_go_on_with_nothing(tmp_path, capsys):

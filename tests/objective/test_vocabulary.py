@@ -220,6 +220,17 @@ def test_labels_outside_the_vocabulary_and_lost_numbers_are_refused(case):
         objective([soft("soft_target")])(student, wide, batch, **NOW)
 
 
+def test_a_batch_without_any_label_still_learns_from_the_teacher(case):
+    student, teacher, batch = case
+    knowledge = ragged(logits(teacher, batch), batch)
+    terms = [hard(weight=0.3), soft("soft_target", weight=0.7)]
+    found = objective(terms)(student, knowledge, replace(batch, labels=None), **NOW)
+    alone = objective(terms[1:])(student, knowledge, batch, **NOW)
+    assert float(found.loss) > 0
+    torch.testing.assert_close(found.loss, alone.loss)
+    torch.testing.assert_close(found.parts["soft_target"], alone.parts["soft_target"])
+
+
 def test_terms_that_are_not_made_for_vocabularies_are_refused():
     logit = Term(name="logit_mse", loss=losses.LogitMSE(), reads="logits", needs=("logits",))
     with pytest.raises(ModelError, match="`logit_mse` is not made for vocabularies"):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from understudy.deployed import Deployed, text_rows
 from understudy.deployed.static import StaticModel
 from understudy.errors import DataError, ModelError, RecipeError
 from understudy.pipeline import run
+from understudy.pipeline.own_tokens import folder_marks
+from understudy.recipe import Entry, Source
 
 SMALL = {
     "task": {"kind": "embedding"},
@@ -79,6 +82,17 @@ def library(folder, texts, **options):
     return model.encode(list(texts), convert_to_numpy=True)
 
 
+def test_a_teacher_is_a_function_of_all_its_parts(tmp_path, encoder):
+    shutil.copytree(encoder, tmp_path / "own")
+    place = Source(folder=tmp_path)
+    entry = Entry.model_validate({"kind": "sentence_encoder", "folder": "./own"})
+    before = folder_marks(entry, place)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {*before}
+    pooling = tmp_path / "own" / "1_Pooling" / "config.json"
+    pooling.write_text(json.dumps({"pooling_mode_cls_token": True}))
+    assert folder_marks(entry, place) != before
+
+
 def of_file(folder, texts):
     session = Deployed.open(folder / "run" / "export" / "student.onnx")
     return session.predict(text_rows(list(texts), session))
@@ -126,6 +140,13 @@ def test_a_fresh_student_with_a_tokenizer_of_its_own_learns_a_teachers_vectors(
     assert "16 numbers" in capsys.readouterr().out
     again = start({"evaluate.pairs": PAIRS, "evaluate.probes": [PROBE]})
     assert again.data["created"] == data["created"], "a finished run is not done again"
+    # Other scores in the same file are judged by.
+    lines = (tmp_path / "pairs.tsv").read_text().splitlines()
+    turned = [f"{one[: one.rindex(chr(9))]}\t{-int(one.split(chr(9))[2])}" for one in lines[1:]]
+    (tmp_path / "pairs.tsv").write_text("\n".join([lines[0], *turned]) + "\n")
+    other = start({"evaluate.pairs": PAIRS, "evaluate.probes": [PROBE]})
+    found = other.data["vectors"]["pairs"]["models"]["student"]["value"]
+    assert found == pytest.approx(-own)
 
 
 def test_a_static_student_begins_in_closed_form_and_answers_with_numpy_alone(start, tmp_path):

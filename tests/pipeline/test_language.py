@@ -2,6 +2,7 @@
 
 import json
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ from understudy.deployed.generating import Decoder
 from understudy.errors import DataError, ModelError, StoreError
 from understudy.folders import read_json
 from understudy.pipeline import run
+from understudy.pipeline.teach import _beyond
+from understudy.pipeline.writing import _prompts
+from understudy.recipe import Entry, Source, TeacherSection
 
 SMALL = {
     "task": {"kind": "language_model"},
@@ -173,6 +177,38 @@ def test_one_document_is_divided_into_stretches_in_order(start, tmp_path):
 def test_what_does_not_belong_together_is_refused_before_training(wrong, law, start):
     with pytest.raises((ModelError, DataError), match=law):
         start(wrong)
+
+
+def test_a_mark_of_an_end_inside_a_text_is_refused(start, tmp_path):
+    (tmp_path / "t.txt").write_text(stories().replace(" has none", "<|endoftext|> has none", 1))
+    with pytest.raises(DataError, match="must not stand inside of one"):
+        start({"data.overlap": "drop"})
+
+
+def test_prompts_leave_room_to_go_on():
+    rows = torch.arange(16).reshape(2, 8)
+    goals = torch.full((2, 8), -1)
+    goals[0, 7], goals[1, 2:] = 3, 3  # of one row the prompt fills all of it
+    material = SimpleNamespace(
+        splits=SimpleNamespace(test=np.arange(2)), inputs=rows, all_labels=goals
+    )
+    found = _prompts(SimpleNamespace(material=material))
+    assert found == [([1, 2, 3, 4, 5, 6, 7], []), ([8, 9, 10], [11, 12, 13, 14, 15])]
+
+
+def test_changed_files_of_a_causal_teacher_are_noticed(tmp_path):
+    place = Source(folder=tmp_path)
+    work = SimpleNamespace(place=place)
+    model = Entry.model_validate({"kind": "hf_causal", "folder": "./model"})
+    section = TeacherSection(model=model)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    shard = tmp_path / "model" / "model-00001-of-00002.safetensors"
+    shard.write_bytes(b"one")
+    before = _beyond(section, work, "")
+    assert {"config.json", shard.name} <= {*before}
+    shard.write_bytes(b"two")
+    assert _beyond(section, work, "") != before
 
 
 def test_a_teacher_with_another_tokenizer_is_refused(start, tmp_path):

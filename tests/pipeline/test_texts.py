@@ -201,7 +201,7 @@ def test_a_tokenizer_that_is_not_the_models_is_refused_in_one_line(start, bert, 
     (tmp_path / "t.yaml").write_text(recipe_of(changes))
     assert command(["run", str(tmp_path / "t.yaml"), "--out", str(tmp_path / "run")]) == 2
     told = capsys.readouterr().err
-    assert "tokenizer and model must belong together" in told
+    assert "the teacher must have the run's tokenizer" in told
     assert "Traceback" not in told
 
 
@@ -273,6 +273,13 @@ def test_mistakes_of_a_tokenizer_are_told_with_the_recipes_others(tmp_path):
     (tmp_path / "t.yaml").write_text(recipe_of({"teacher.model.vocabulary": "many"}))
     with pytest.raises(RecipeError, match="vocabulary"):
         build.checked(tmp_path / "t.yaml")
+
+
+def test_a_pretrained_encoder_never_reads_other_tokens_than_its_own(start, bert, tmp_path):
+    # As many ids or fewer would go through, and every one of them would mean something else.
+    with pytest.raises(ModelError, match="the teacher must have the run's tokenizer, but .* of 60"):
+        start(bert | {"data.tokenizer": {"size": 60}})
+    assert not (tmp_path / "run" / "teacher" / "weights.safetensors").exists()
 
 
 def test_a_folder_of_an_installed_package_can_be_named(tmp_path):

@@ -50,6 +50,9 @@ def test_bits_per_byte_are_the_nats_of_text_over_its_bytes():
     assert len(row_values(rows, outputs, labels)) == 2
     with pytest.raises(DataError, match="bytes"):
         bits_per_byte(1.0, 0)
+    # A special token that stands in a text is free, and so are its bytes: they pay for no other.
+    labels[5, 1] = 13
+    assert score.value(outputs, labels) == pytest.approx(wanted)
 
 
 def test_agreement_is_the_share_of_positions_with_the_same_likeliest_token():

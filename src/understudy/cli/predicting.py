@@ -49,7 +49,7 @@ def predict(
         return
     if files or text or pair:
         raise RunError("`--prompt` stands alone: leave files, `--text` and `--pair` out")
-    if temperature == 0 and (top_k or top_p):
+    if temperature == 0 and not (top_k is None and top_p is None):
         raise RunError(
             "`--top-k` and `--top-p` say what is drawn from, but nothing is drawn at temperature "
             "0: add `--temperature 1`"
@@ -64,12 +64,13 @@ def _exported(run: Path, name: str, *, int8: bool) -> Path:
     path = run
     if run.is_dir():
         path = run / "export" / (f"{name}.int8.onnx" if int8 else f"{name}.onnx")
-    if path.is_file():
-        return path
+    # Its student is there too, but answers rows of tokens with logits, which are for the report.
     if name == "student" and (run / "export" / "decoder.onnx").is_file():
         raise RunError(
             f'{run} holds a language model: give it a text to go on with, `--prompt "..."`'
         )
+    if path.is_file():
+        return path
     if name == "decoder" and (run / "export" / "student.onnx").is_file():
         raise RunError(f"{run} holds no language model: give its student rows or `--text`")
     raise RunError(

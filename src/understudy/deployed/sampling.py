@@ -51,7 +51,9 @@ def probabilities(logits: NDArray[np.floating], sampling: Sampling) -> NDArray[n
         >>> probabilities(np.log([0.6, 0.3, 0.1]), Sampling(top_p=0.8)).round(3).tolist()
         [0.667, 0.333, 0.0]
     """
-    scaled = np.asarray(logits, np.float64) / sampling.temperature
+    told = np.asarray(logits, np.float64)
+    with np.errstate(over="ignore"):  # next to no temperature: all but the likeliest are out
+        scaled = (told - told.max()) / sampling.temperature
     # A stable order, so that ties are the same on every machine.
     order = np.argsort(-scaled, kind="stable")[: sampling.top_k]
     mass = np.exp(scaled[order] - scaled[order[0]])

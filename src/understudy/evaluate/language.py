@@ -112,12 +112,13 @@ def bits_per_byte_score(special: tuple[int, ...]) -> Score:
     """What a text costs: of positions, outputs `[positions, 2]` and labels `[positions, 2]`.
 
     Outputs are nats of what came and the likeliest token, labels what came and its bytes. The score
-    is the nats of all text over its bytes, whatever a token is; `special` ones are free.
+    is the nats of all text over its bytes, whatever a token is; `special` ones are free, and bytes
+    that one of them stands for are not counted either, or text would be had for nothing.
     """
 
     def rows(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
         paid = ~np.isin(labels[:, 0], special)
-        return np.stack([outputs[:, 0] * paid, labels[:, 1].astype(np.float64)], axis=1)
+        return np.stack([outputs[:, 0] * paid, labels[:, 1].astype(np.float64) * paid], axis=1)
 
     def finish(means: np.ndarray) -> np.ndarray:
         nats, bytes_ = means[..., 0], means[..., 1]

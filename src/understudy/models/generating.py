@@ -94,7 +94,9 @@ def filtered(
         tensor([[0.6670, 0.3330, 0.0000]])
     """
     scaled = torch.promote_types(logits.dtype, torch.float32)
-    told = logits.to(scaled) / sampling.temperature
+    told = logits.to(scaled)
+    # Next to no temperature is rounded to one that can be divided by.
+    told = (told - told.amax(dim=1, keepdim=True)) / max(sampling.temperature, 1e-30)
     if sampling.top_k is None and sampling.top_p is None:
         return told.log_softmax(dim=1)
     found, order = told.sort(dim=1, descending=True, stable=True)

@@ -132,7 +132,7 @@ class Flat:
         self._student, self._labels, self._teacher = student, labels, teacher
         self.zero = student.hidden[:0].sum()
         #: whether every position that counts has a hard label
-        self.whole = labels is None or bool((labels >= 0).all())
+        self.whole = labels is not None and bool((labels >= 0).all())
 
     @classmethod
     def of(

@@ -50,6 +50,7 @@ def texts_of(work: Work) -> str | None:
             "teacher": teacher.model_dump(mode="json", include={"model", "weights"}),
             "weights": _weights_mark(work),
             "tokenizer": build.tokenizer_mark(work.recipe.data.tokenizer, work.place),
+            "context": work.recipe.data.tokenizer.max_length,
         }
         work.stage("texts", marks, lambda folder: _written(work, folder / FILE))
     about = _file(work).with_name(f"{_file(work).name}.about.json")

@@ -49,8 +49,12 @@ def write_documents(work: Work, rows: Rows, folder: Path) -> dict[str, Any]:
     packed = {name: _packed(coder, texts, context) for name, texts in parts.items()}
     for name, some in packed.items():
         lost = crossing(some.labels, some.tokens, end=coder.end)
-        if lost:  # never: but a leak is silent, and this costs nothing
-            raise DataError(f"{lost} positions of the {name} rows look across documents")
+        if lost:  # what follows would be predicted from nothing, as another document
+            raise DataError(
+                f"the token that ends a text must not stand inside of one, but the {name} "
+                f"documents hold it {lost} times: divide the source into documents there, or "
+                "remove the mark from the texts"
+            )
     splits = _places([len(packed[name]) for name in _PARTS], dropped)
     splits.save(folder / SPLITS)
     write_atomic(folder / TOKENIZER, coder.content)

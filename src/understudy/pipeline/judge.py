@@ -24,6 +24,7 @@ from understudy.pipeline.costing import costs_of
 from understudy.pipeline.deploy import STUDENT, STUDENT_INT8
 from understudy.pipeline.distil import Trained, trained_module
 from understudy.pipeline.language import is_language
+from understudy.pipeline.questions import STAGE as QUESTIONS
 from understudy.pipeline.reference import reference
 from understudy.pipeline.teach import Loaded
 from understudy.pipeline.without_labels import WHY, labelled, primary_score, told_verdict
@@ -48,6 +49,8 @@ def evaluate(work: Work, arms: Sequence[Trained], loaded: Loaded) -> dict[str, A
         "evaluate": work.recipe.evaluate.model_dump(mode="json"),
         "budget": work.recipe.budget.model_dump(mode="json"),
     }
+    if QUESTIONS in work.stages:  # the very files that vectors are judged by
+        depends["questions"] = work.stages[QUESTIONS]
     work.stage("evaluate", depends, lambda folder: _evaluate(work, arms, loaded, folder))
     result: dict[str, Any] = read_json(work.folder / "evaluate" / SCORES)
     return result
@@ -194,11 +197,11 @@ def _scores(work: Work, name: str, given: Array, labels: Array, teacher: Array) 
 def _verdict(
     work: Work, answers: Mapping[str, Array], labels: Array, primary: Score
 ) -> tuple[dict[str, Any], list[str]]:
+    by_text = truth(work, test_rows(work)).rows(primary)
     if work.unlabelled:
-        verdict, beside = told_verdict(work, answers, labels, primary)
+        verdict, beside = told_verdict(work, answers, labels, by_text)
         data = _plain(verdict, None, work.recipe.evaluate.margin)
         return data | {"against_teacher": beside}, [WHY]
-    by_text = truth(work, test_rows(work)).rows(primary)
     rows = {
         name: np.stack([row_values(by_text, one.astype(np.float64), labels) for one in given])
         for name, given in answers.items()

@@ -77,8 +77,10 @@ def validating(work: Work) -> Validate:
         return validator(task.scores[0])
     sizes = work.material.bytes
     assert sizes is not None
-    whole = int(sizes[work.material.splits.validation].sum())
     special = np.array(task.special)
+    held = work.material.splits.validation
+    free = np.isin(work.material.all_labels.numpy()[held], special)
+    whole = int(sizes.numpy()[held][~free].sum())
 
     def validate(outputs: Tensor, labels: Tensor) -> float:
         paid = ~np.isin(labels.numpy(), special)
@@ -129,6 +131,17 @@ def own_tokenizer(work: Work, entry: Entry) -> Any:
         return None
     path = work.place.resolve(folder) / "tokenizer.json"
     return read_json(path) if path.is_file() else None
+
+
+def reads_its_own_tokens(work: Work, entry: Entry, *, who: str) -> None:
+    """Refuse rows of tokens that a pretrained encoder would take for others.
+
+    Raises:
+        ModelError: the folder of a `hf_encoder` has another tokenizer than the run.
+    """
+    told = own_tokenizer(work, entry) if entry.kind == "hf_encoder" else None
+    if told is not None and work.material.tokenizer is not None:
+        _same_tokens(json.loads(work.material.tokenizer.content), told, who)
 
 
 def _same_tokens(own: Any, theirs: Any, who: str) -> None:

@@ -12,7 +12,7 @@ from understudy.deployed import Deployed
 from understudy.errors import ModelError
 from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_rescale, read_weights
-from understudy.pipeline.language import fitting, is_language, own_tokenizer
+from understudy.pipeline.language import fitting, is_language, own_tokenizer, reads_its_own_tokens
 from understudy.pipeline.work import Work
 from understudy.pipeline.zero_shot import load_zero_shot
 from understudy.recipe import MemberSection, TeacherSection
@@ -70,6 +70,7 @@ def member_module(work: Work, section: Section) -> Deployable:
     if section.model is None:
         raise ModelError("this teacher has no PyTorch module")
     trained = isinstance(section, TeacherSection) and section.training is not None
+    reads_its_own_tokens(work, section.model, who="the teacher")
     make = build.network(section.model, material.facts, work.place, where="the teacher's model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(work.recipe.data.seed)

@@ -23,10 +23,8 @@ from understudy.teachers.hf_encoder import usable_length
 from understudy.teachers.sentence_model import known_ids, own_tokenizer, sentence_width
 
 KIND = "sentence_encoder"
-_FILES = (
-    *("modules.json", "config.json", "model.safetensors"),
-    *("tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json"),
-)
+# Of its parts too: how vectors are pooled and projected stands in folders of their own.
+_FILES = ("*.json", "*.safetensors", "*/*.json", "*/*.safetensors")
 
 
 def encoder_folder(entry: Entry | None, place: Source) -> str | None:
@@ -42,7 +40,8 @@ def folder_marks(entry: Entry | None, place: Source) -> dict[str, str]:
     home = None if folder is None else place.resolve(folder)
     if home is None or not home.is_dir():
         return {}
-    return {name: file_checksum(home / name) for name in _FILES if (home / name).is_file()}
+    files = sorted(file for pattern in _FILES for file in home.glob(pattern))
+    return {file.relative_to(home).as_posix(): file_checksum(file) for file in files}
 
 
 def told_width(work: Work) -> int | None:

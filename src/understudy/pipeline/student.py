@@ -19,7 +19,7 @@ from understudy.models.weights import load_into, read_weights, save_weights, wei
 from understudy.pipeline.chain import chain_marks, dry_run
 from understudy.pipeline.closed_form import closed_form, closed_mark, take_start
 from understudy.pipeline.cutting import Chosen, again, choose, latency_ms, untrained_teacher
-from understudy.pipeline.language import fitting, is_language
+from understudy.pipeline.language import fitting, is_language, reads_its_own_tokens
 from understudy.pipeline.matching import rehearse
 from understudy.pipeline.members import load_teacher
 from understudy.pipeline.prepare import signatures
@@ -240,6 +240,7 @@ def begin_plain(work: Work) -> Deployable:
     """The first seed's fresh network as it stands in the recipe, without what a teacher gives."""
     section, facts = work.recipe.student, work.material.facts
     assert section.model is not None
+    reads_its_own_tokens(work, section.model, who="the student")
     make = build.network(section.model, facts, work.place, where="the student's model")
     seed = work.recipe.seed_list[0]
     module = scratch(lambda: work.material.deployable(make()), seed=seed).module

@@ -138,11 +138,12 @@ def _beyond(section: Section, work: Work, which: str) -> dict[str, Any]:
             beside = path.with_name(f"{path.name}.data")
             if beside.is_file():
                 depends[f"{which}{name} data"] = file_checksum(beside)
-    if section.model is not None and section.model.kind == "hf_encoder":
+    if section.model is not None and section.model.kind in ("hf_encoder", "hf_causal"):
         folder = work.place.resolve(str(section.model.parameters["folder"]))
-        for name in ("config.json", "model.safetensors"):
-            if (folder / name).is_file():
-                depends[f"{which}{name}"] = file_checksum(folder / name)
+        # Large models are divided over several files.
+        for file in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
+            if file.is_file():
+                depends[f"{which}{file.name}"] = file_checksum(file)
     if section.zero_shot is not None:
         depends[f"{which}encoder"] = encoder_mark(section.zero_shot, work.place)
     depends |= {f"{which}{n}": mark for n, mark in folder_marks(section.model, work.place).items()}

@@ -97,7 +97,7 @@ def told_verdict(
         work: the run.
         answers: of teacher `[1, rows, width]` and student `[seeds, rows, width]`.
         labels: of these rows.
-        primary: the score that rows are compared by.
+        primary: the score that rows are compared by; per token with texts for its rows.
     """
     if not labelled(work, labels):
         alike = np.mean(
@@ -121,7 +121,7 @@ def told_verdict(
     )
     values = {n: _mean_value(primary, answers[n], labels) for n in ("student", "teacher")}
     sentence = (
-        f"{WHY}. On {labels.shape[0]:,} labelled test rows the student has {primary.name} "
+        f"{WHY}. On {rows['student'].shape[1]:,} labelled test rows the student has {primary.name} "
         f"{_shown(values['student'], primary)}, its teacher {_shown(values['teacher'], primary)}"
     )
     if found.low is not None and found.high is not None:

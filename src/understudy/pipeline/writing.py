@@ -104,7 +104,8 @@ def _prompts(work: Work) -> list[tuple[list[int], list[int]]]:
         stop = int(ends[0]) if len(ends) else len(row)
         begin = first if first > 1 else max(1, min(PROMPT, len(row) // 4, stop - 1))
         rest = _until(row[begin : begin + MOST], stop - begin)
-        found.append((row[:begin].tolist(), rest))
+        # A prompt that fills its row loses its beginning, or there is no room to go on.
+        found.append((row[max(0, begin - len(row) + 1) : begin].tolist(), rest))
     return found
 
 
