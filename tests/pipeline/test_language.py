@@ -3,6 +3,7 @@
 import json
 import random
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from understudy.errors import DataError, ModelError, StoreError
 from understudy.folders import read_json
 from understudy.pipeline import run
 from understudy.pipeline.teach import _beyond
+from understudy.pipeline.work import Work
 from understudy.pipeline.writing import _prompts
 from understudy.recipe import Entry, Source, TeacherSection
 
@@ -192,13 +194,13 @@ def test_prompts_leave_room_to_go_on():
     material = SimpleNamespace(
         splits=SimpleNamespace(test=np.arange(2)), inputs=rows, all_labels=goals
     )
-    found = _prompts(SimpleNamespace(material=material))
+    found = _prompts(Mock(spec=Work, material=material))
     assert found == [([1, 2, 3, 4, 5, 6, 7], []), ([8, 9, 10], [11, 12, 13, 14, 15])]
 
 
 def test_changed_files_of_a_causal_teacher_are_noticed(tmp_path):
     place = Source(folder=tmp_path)
-    work = SimpleNamespace(place=place)
+    work = Mock(spec=Work, place=place)
     model = Entry.model_validate({"kind": "hf_causal", "folder": "./model"})
     section = TeacherSection(model=model)
     (tmp_path / "model").mkdir()

@@ -158,7 +158,7 @@ class VocabularyObjective(nn.Module):
             loss = loss + now[name] * mean if now[name] else loss
         if not bool(torch.isfinite(loss)):
             told = ", ".join(f"{name} = {float(value):.4g}" for name, value in parts.items())
-            raise TrainingError(f"the loss must be finite, but got {float(loss)} ({told})")
+            raise TrainingError(f"the loss must be finite, but got {float(loss.detach())} ({told})")
         return Total(loss=loss, parts=parts)
 
     def means(
