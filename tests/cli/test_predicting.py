@@ -47,6 +47,8 @@ def test_how_a_text_ended_is_told(folder, capsys):
     drawn = ["--prompt", "a", "--temperature", "9", "--top-k", "5", "--seed"]
     assert told(*drawn, "1") == told(*drawn, "1")
     assert len({told(*drawn, str(seed))["text"] for seed in range(5)}) > 1
+    cold = ["--prompt", "ab", "--max-tokens", "3", "--temperature", "1e-320"]
+    assert told(*cold)["text"] == "cab"
     assert run(["predict", str(folder / "export" / "decoder.onnx"), "--prompt", "ab"]) == 0
     shown = capsys.readouterr()
     assert shown.out == "cabcabcab\n"
@@ -63,6 +65,8 @@ def test_how_a_text_ended_is_told(folder, capsys):
         (["--prompt", "a", "--temperature", "-1"], "Invalid value for '--temperature'"),
         (["--prompt", "a", "--max-tokens", "0"], "Invalid value for '--max-tokens'"),
         (["--prompt", "ab" * 20], "a prompt must have 1 to 11 tokens"),
+        (["--prompt", "a", "--temperature", "nan"], "Invalid value for '--temperature'"),
+        (["--text", "b", "--max-tokens", "3"], "say how a text goes on: give one with `--prompt"),
         (["--text", "b"], 'holds a language model: give it a text to go on with, `--prompt "..."`'),
     ],
 )

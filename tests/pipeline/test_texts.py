@@ -277,7 +277,7 @@ def test_mistakes_of_a_tokenizer_are_told_with_the_recipes_others(tmp_path):
 
 def test_a_pretrained_encoder_never_reads_other_tokens_than_its_own(start, bert, tmp_path):
     # As many ids or fewer would go through, and every one of them would mean something else.
-    with pytest.raises(ModelError, match="the teacher must have the run's tokenizer, but .* of 60"):
+    with pytest.raises(ModelError, match=r"must have the run's tokenizer, but .* of 60"):
         start(bert | {"data.tokenizer": {"size": 60}})
     assert not (tmp_path / "run" / "teacher" / "weights.safetensors").exists()
 

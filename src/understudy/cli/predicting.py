@@ -45,6 +45,11 @@ def predict(
 ) -> None:
     """Answer for new rows with an exported student, or go on with a text. Loads no torch."""
     if prompt is None:
+        if (max_tokens, temperature, top_k, top_p, seed) != (128, 0, None, None, 0):
+            raise RunError(
+                "`--max-tokens`, `--temperature`, `--top-k`, `--top-p` and `--seed` say how a "
+                'text goes on: give one with `--prompt "..."`, or leave them out'
+            )
         _answer_rows(run, files or [], text or [], pair or None, int8=int8, as_json=as_json)
         return
     if files or text or pair:
@@ -139,6 +144,8 @@ def _answer_rows(
             'give a file, or `--text "..."`'
         )
     if session.task == TASK:
+        if pair:
+            raise RunError("these answers are for the words of one text: leave `--pair` out")
         if text:
             answers, names = deployed.word_answers(text, session), text
         else:

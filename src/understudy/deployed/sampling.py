@@ -53,7 +53,7 @@ def probabilities(logits: NDArray[np.floating], sampling: Sampling) -> NDArray[n
     """
     told = np.asarray(logits, np.float64)
     with np.errstate(over="ignore"):  # next to no temperature: all but the likeliest are out
-        scaled = (told - told.max()) / sampling.temperature
+        scaled = np.asarray((told - told.max()) / sampling.temperature, np.float64)
     # A stable order, so that ties are the same on every machine.
     order = np.argsort(-scaled, kind="stable")[: sampling.top_k]
     mass = np.exp(scaled[order] - scaled[order[0]])
