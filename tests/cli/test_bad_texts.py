@@ -89,7 +89,7 @@ def test_files_of_another_encoding_and_half_characters(tmp_path, refused):
 
 def test_tokenizers_and_models_that_do_not_belong_together(refused):
     other = ENCODER | {"data.tokenizer": {"train": "bpe", "size": 400}}
-    assert "tokenizer and model must belong together" in refused(other)
+    assert "must have the run's tokenizer" in refused(other)
     longer = ENCODER | {"data.tokenizer": {"file": "encoder", "max_length": 30}}
     assert "texts must not be longer than the model" in refused(longer)
 
