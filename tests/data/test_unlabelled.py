@@ -45,6 +45,16 @@ def test_copies_of_test_rows_leave_training_however_many_there_are():
         split(doubled, seed=0, test=0.25, validation=0.1)
 
 
+def test_where_no_row_has_a_label_they_are_still_for_training_alone():
+    bare = with_unlabelled(replace(FEW, labels=None), [more(200)])
+    for seed in range(3):
+        splits = split(bare, seed=seed, test=0.25, validation=0.1)
+        assert (len(splits.test), len(splits.validation)) == (10, 3)
+        assert (splits.test < 40).all()
+        assert (splits.validation < 40).all()
+        assert len(splits.train) == 227
+
+
 def test_no_label_is_kept_where_none_is_asked_for():
     splits = split(FEW, seed=0, test=0.25, validation=0.1, labelled=0)
     assert not splits.labelled.any()

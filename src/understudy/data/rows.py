@@ -48,6 +48,7 @@ class Rows:
         columns: of a table, one per column of `inputs`; of texts, where they come from.
         names: one per row, such as file names.
         test_rows: bool `[rows]`, which rows the source itself declares as test.
+        spare: bool `[rows]`, rows for training alone: none of them is drawn to choose or judge by.
         targets: the names of a regression's targets, where the source knows them.
         skipped: how many rows the source left out because it was told to.
         texts: of the form `text`, the one text or the two texts of each row.
@@ -61,6 +62,7 @@ class Rows:
     columns: tuple[Column, ...] | None = None
     names: tuple[str, ...] | None = None
     test_rows: NDArray[np.bool_] | None = None
+    spare: NDArray[np.bool_] | None = None
     targets: tuple[str, ...] | None = None
     skipped: int = 0
     texts: tuple[tuple[str, ...], ...] | None = None

@@ -134,7 +134,8 @@ def split(
             copies are found that may not be.
     """
     _check_ids(rows)
-    known = rows.labelled if rows.labelled.any() else np.ones(len(rows), np.bool_)
+    drawn = np.ones(len(rows), np.bool_) if rows.spare is None else ~rows.spare
+    known = rows.labelled if rows.labelled.any() else drawn
     strata = strata_of(rows)
     draws = Draws(ids=rows.ids, seed=seed)
     if test == "given":
@@ -152,7 +153,7 @@ def split(
         if rows_limit < 2:
             raise DataError(f"`rows` must be at least 2, but got {rows_limit}")
         rest = draws.take(rest, strata, min(rows_limit, len(rest)), _LIMIT)
-    pool = rest[known[rest]] if known[rest].any() else rest
+    pool = rest[known[rest]] if known[rest].any() else rest[drawn[rest]]
     held = draws.take(pool, strata, _count(validation, len(pool), "validation"), _VALIDATION)
     train = np.setdiff1d(rest, held)
     splits = Splits(

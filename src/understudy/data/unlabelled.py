@@ -58,8 +58,10 @@ def _joined(rows: Rows, other: Rows) -> Rows:
     declared = None
     if rows.test_rows is not None:
         declared = np.concatenate([rows.test_rows, np.zeros(count, np.bool_)])
+    spare = np.zeros(len(rows), np.bool_) if rows.spare is None else rows.spare
     return replace(
         rows,
+        spare=np.concatenate([spare, np.ones(count, np.bool_)]),
         inputs=np.concatenate([rows.inputs, other.inputs]),
         labels=labels,
         ids=np.concatenate([rows.ids, np.arange(first, first + count)]),
