@@ -77,9 +77,10 @@ def test_what_has_no_onnx_form_is_measured_in_torch_only():
 
 def test_a_partition_is_timed_as_it_is_deployed():
     torch.manual_seed(0)
-    layers = [nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)]
+    # Wide enough that each block takes longer than the call around it, whatever else is running.
+    layers = [nn.Linear(512, 1024), nn.ReLU(), nn.Linear(1024, 800), nn.ReLU(), nn.Linear(800, 700)]
     network = nn.Sequential(*layers).eval()
-    rows = ROWS[:, 0]
+    rows = torch.randn(4, 512)
     found = partition(network, rows, measure=False)
     after = timed(network, found, rows, batch=2, seconds=0.02)
     assert [block.name for block in after.blocks] == [block.name for block in found.blocks]

@@ -89,7 +89,8 @@ def spearman_kept(
     """The student's `spearman` as a share of the teacher's, 1 where nothing is lost.
 
     Both are taken on the same drawn pairs, so what is hard about a pair cancels out, and the
-    interval is much narrower than that of either.
+    interval is much narrower than that of either. Draws in which the teacher's own correlation is
+    not above 0 are left out; they occur only where pairs are very few.
 
     Args:
         student: cosines of the student's embeddings, a row per seed.
@@ -113,6 +114,9 @@ def spearman_kept(
 
     def shares(kept: np.ndarray) -> np.ndarray:
         goal = spearman(teacher[kept], scores[kept])
+        if not goal > 0:
+            # Of few pairs, some draws show a teacher that knows nothing.
+            return np.full(len(student), np.nan)
         return np.array([spearman(one[kept], scores[kept]) / goal for one in student])
 
     return resample_rows(shares, rows=len(scores), draws=draws, seed=seed, level=level)
