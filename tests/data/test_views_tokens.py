@@ -93,12 +93,25 @@ def test_a_crop_is_one_piece_of_the_asked_length():
     assert first.max() > 18
 
 
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_texts_of_too_few_tokens_stay_as_they_are(kind, options):
+    short, long = rows(length=9), rows()  # 8 and 19 tokens, marks not counted
+    given = torch.cat([short, long])
+    whole = shown(kind, given, **options)
+    found = shown(kind, given, least=9, **options)
+    assert torch.equal(found[:200], short)
+    assert torch.equal(found[200:], whole[200:]), "the long ones as without it"
+    assert torch.equal(shown(kind, given, least=8, **options), whole)
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "law"),
     [
         ("token_dropout", {"share": 0.0}, "`0 < share < 1`"),
         ("token_dropout", {"share": 1.0}, "`0 < share < 1`"),
         ("token_crop", {"smallest": 0.0}, "`0 < smallest < 1`"),
+        ("token_crop", {"least": -1}, "`least >= 0` must hold, but got -1"),
+        ("token_dropout", {"least": -1}, "`least >= 0` must hold"),
     ],
 )
 def test_shares_outside_their_bounds_are_refused(kind, options, law):
@@ -109,4 +122,5 @@ def test_shares_outside_their_bounds_are_refused(kind, options, law):
 def test_a_chain_describes_itself_with_the_ids_that_it_knows():
     chain = Views([CATALOGUE["token_crop"]().told(**TOLD)])
     (told,) = chain.describe()["operations"]
-    assert told == {"kind": "cropping", "smallest": 0.5, "pad": PAD, "special": TOLD["special"]}
+    own = {"kind": "cropping", "smallest": 0.5, "least": 0}
+    assert told == {**own, "pad": PAD, "special": TOLD["special"]}

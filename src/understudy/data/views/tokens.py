@@ -35,12 +35,15 @@ class TokenDropout:
     Attributes:
         share: of the tokens, above 0 and below 1.
         by: `mask` puts the mask (or the unknown token) in its place, `delete` closes the gap.
+        least: texts of fewer tokens than this stay as they are.
     """
 
     share: float = 0.1
     by: Literal["mask", "delete"] = "mask"
+    least: int = 0
 
     def __post_init__(self) -> None:
+        _check_least(self.least)
         if not 0 < self.share < 1:
             raise ValueError(f"`0 < share < 1` must hold, but got {self.share}: usual is 0.1")
         if self.by not in ("mask", "delete"):
@@ -49,7 +52,12 @@ class TokenDropout:
     def told(self, *, pad: int, mask: int, special: Sequence[int]) -> View:
         """The operation for the ids of one tokenizer."""
         return Dropping(
-            share=self.share, by=self.by, pad=pad, mask=mask, special=tuple(sorted({*special, pad}))
+            share=self.share,
+            by=self.by,
+            least=self.least,
+            pad=pad,
+            mask=mask,
+            special=tuple(sorted({*special, pad})),
         )
 
 
@@ -62,18 +70,26 @@ class TokenCrop:
 
     Attributes:
         smallest: the shortest piece, as a share of the text, above 0 and below 1.
+        least: texts of fewer tokens than this stay as they are.
     """
 
     smallest: float = 0.5
+    least: int = 0
 
     def __post_init__(self) -> None:
+        _check_least(self.least)
         if not 0 < self.smallest < 1:
             raise ValueError(f"`0 < smallest < 1` must hold, but got {self.smallest}")
 
     def told(self, *, pad: int, mask: int, special: Sequence[int]) -> View:
         """The operation for the ids of one tokenizer."""
         del mask
-        return Cropping(smallest=self.smallest, pad=pad, special=tuple(sorted({*special, pad})))
+        return Cropping(
+            smallest=self.smallest,
+            least=self.least,
+            pad=pad,
+            special=tuple(sorted({*special, pad})),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +98,7 @@ class Dropping:
 
     share: float
     by: Literal["mask", "delete"]
+    least: int
     pad: int
     mask: int
     special: tuple[int, ...]
@@ -91,6 +108,7 @@ class Dropping:
         words = _words(rows, self.special)
         numbers = hashed(draws(), rows.shape[1])
         gone = words & torch.from_numpy(numbers < int(self.share * 2**63))
+        gone &= (words.sum(dim=1) >= self.least)[:, None]
         all_gone = words.any(dim=1) & ~(words & ~gone).any(dim=1)
         if bool(all_gone.any()):
             # The one that came closest to staying.
@@ -106,6 +124,7 @@ class Cropping:
     """`TokenCrop` for the ids of one tokenizer."""
 
     smallest: float
+    least: int
     pad: int
     special: tuple[int, ...]
 
@@ -115,10 +134,16 @@ class Cropping:
         count = words.sum(dim=1)
         shares = self.smallest + (1 - self.smallest) * ((draws() >> 11).double() * 2.0**-52)
         length = torch.minimum((shares * count).ceil().long(), count)
+        length = length.where(count >= self.least, count)
         first = draws() % (count - length + 1)
         place = words.long().cumsum(dim=1) - 1
         inside = (place >= first[:, None]) & (place < (first + length)[:, None])
         return _closed(rows, inside | ~words, self.pad)
+
+
+def _check_least(least: int) -> None:
+    if least < 0:
+        raise ValueError(f"`least >= 0` must hold, but got {least}: 0 is every text")
 
 
 def _words(rows: Ids, special: tuple[int, ...]) -> Bool[Tensor, " batch longest"]:
