@@ -22,8 +22,8 @@ class Form:
     """How a file is made small.
 
     Attributes:
-        kind: `int8` rounds weights and activations; `weight_int8` and `weight_int4` round the
-            weights of linear layers alone.
+        kind: `int8` rounds weights and activations; `weight_int8` and `weight_int4` round
+            weights alone, those of linear layers in so many bits.
         method: how activations are calibrated, for `int8`.
         per_channel: a scale per output channel, for `int8`.
         reduce_range: seven bits for weights, for `int8`, which no processor overflows on.

@@ -19,12 +19,12 @@ from onnx import helper, numpy_helper
 from understudy.deployed import Deployed
 from understudy.errors import DataError, ExportError
 from understudy.export.compact import compact
+from understudy.export.kernels import round_kernels, rounded
 from understudy.export.onnx import PREFIX, cause
 from understudy.folders import write_atomic
 
 Bits = Literal[4, 8]
 SMALLEST_BLOCK = 16
-_LARGEST = 127
 _WHOLE_PRODUCTS = 4  # as ONNX Runtime numbers them
 
 
@@ -39,8 +39,9 @@ def quantize_weights(
     """Write a file whose linear layers hold their weights in few bits.
 
     Every `block` weights of an output share a scale and a zero point. Embeddings that rows are
-    looked up in hold eight bits in either case, with a scale per row. Convolutions and all else
-    stay as they are. The metadata is kept, with `precision: weight_int4` or `weight_int8`.
+    looked up in hold eight bits in either case, with a scale per row; so do convolutions and
+    recurrent layers, with a scale per output, which are computed in float. All else stays as it
+    is. The metadata is kept, with `precision: weight_int4` or `weight_int8`.
 
     Args:
         fp32: a file written by `export_onnx`.
@@ -112,6 +113,7 @@ def rounded_weights(
             "use `int8`, which also takes convolutions, or deploy the float32 file"
         )
     _round_tables(model)
+    round_kernels(model.graph)
     small = _round_products(model, linear, bits=bits, block=block)
     if finish is not None:
         finish(small.graph)
@@ -188,10 +190,7 @@ def _round_tables(model: onnx.ModelProto) -> None:
 
 
 def _rounded_rows(table: onnx.TensorProto) -> list[onnx.TensorProto]:
-    values = numpy_helper.to_array(table)
-    scale = np.abs(values).max(axis=1, keepdims=True) / np.float32(_LARGEST)
-    scale = np.where(scale > 0, scale, np.float32(1.0)).astype(np.float32)
-    whole = np.clip(np.round(values / scale), -_LARGEST, _LARGEST).astype(np.int8)
+    whole, scale = rounded(numpy_helper.to_array(table), (0,))
     return [
         numpy_helper.from_array(whole, f"{table.name}.whole"),
         numpy_helper.from_array(scale, f"{table.name}.scale"),
