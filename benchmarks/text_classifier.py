@@ -1,8 +1,8 @@
 """SST-2 in a file of an eighth of the encoder's bytes, with all labels and with a hundred.
 
 `recipes/text_classifier.yaml`: MiniLM (22.7 million parameters) is fine-tuned here and teaches
-a recurrent network, also on 8,431 sentences about films without labels, of which none shares six words
-in a row with a sentence that is judged. Judged on the 1,821 test sentences; GLUE's 872 dev
+a recurrent network, also on 8,431 sentences about films without labels, of which none shares six
+words in a row with a sentence that is judged. Judged on the 1,821 test sentences; GLUE's 872 dev
 sentences stand beside them, and neither chose anything. `accuracy_kept` is the accuracy of the
 student's deployed files as a share of the teacher's; bytes and latency are those of the ONNX files:
 batch 1, one thread, in turns, over test sentences. `few_label_gain` is in points: the same student
