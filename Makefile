@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test check slow bench docs clean
+.PHONY: demo test test-triton check slow bench docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -26,6 +26,17 @@ check: $(STAMP)  ## the static part
 	$(BIN)/lint-imports
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+# In a folder of its own: PyTorch takes other ways where it finds Triton, and all else is tested without.
+TRITON := .triton
+$(TRITON)/.installed: constraints.txt | $(STAMP)
+	rm -rf $(TRITON)
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt --target $(TRITON) triton
+	touch $@
+
+test-triton: $(TRITON)/.installed  ## the kernels of vocabulary losses: compiled for GPUs, and run in Triton's interpreter
+	PYTHONPATH=$(TRITON) $(BIN)/python -m pytest tests/losses/test_triton_compiles.py
+	PYTHONPATH=$(TRITON) TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 tests/losses/test_vocabulary_triton.py
+
 slow: $(STAMP)  ## the long tests: real data, end to end
 	$(BIN)/python -m pytest -m slow
 
@@ -36,4 +47,4 @@ docs: $(STAMP)
 	$(BIN)/mkdocs serve
 
 clean:
-	rm -rf .venv site runs
+	rm -rf .venv .triton site runs

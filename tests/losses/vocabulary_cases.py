@@ -32,8 +32,9 @@ PIECES = (
 
 
 def drawn(*shape, seed=0, scale=1.0):
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(*shape, dtype=torch.float64, generator=generator)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    numbers = torch.randn(*shape, dtype=torch.float64, generator=generator, device="cpu")
+    return scale * numbers.to(torch.get_default_device())
 
 
 def student(vocabulary=VOCABULARY, bias=True, scale=1.0, soft_cap=None, seed=0):

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from understudy.losses.constants import NoConstants
 from understudy.losses.tokens import mean_where, real_tokens, same_shape
 
 NAMES: Final = ("queries", "keys", "values")
@@ -164,12 +165,8 @@ class TinyBERTAttention(nn.Module):
         return f"floor={self.floor}"
 
 
-class MiniLM(nn.Module):
+class MiniLM(NoConstants):
     """`minilm`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,
@@ -182,12 +179,8 @@ class MiniLM(nn.Module):
         return minilm(student, teacher, mask=mask)
 
 
-class MiniLMv2(nn.Module):
+class MiniLMv2(NoConstants):
     """`minilm_v2`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,

@@ -10,8 +10,9 @@ from typing import Final
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
+from understudy.losses.constants import NoConstants
 from understudy.losses.shapes import paired
 
 _HALF: Final = math.log(0.5)
@@ -103,12 +104,8 @@ def mean_of_chunks(
     return torch.where(there, values, 0.0).sum(dim=1) / counts.clamp(min=1)
 
 
-class ChunkKL(nn.Module):
+class ChunkKL(NoConstants):
     """`chunk_kl` of the tokens that were there, one value per row: the mean over its chunks."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,

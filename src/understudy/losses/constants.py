@@ -1,6 +1,16 @@
-"""Constants of losses that mean nothing, refused in one voice."""
+"""Constants of losses: those that mean nothing are refused in one voice, and some have none."""
 
 import math
+
+from torch import nn
+
+
+class NoConstants(nn.Module):
+    """A loss without constants; abstract."""
+
+    # Spelt out, as nn.Module's own signature would seem to take anything.
+    def __init__(self) -> None:
+        super().__init__()
 
 
 def check_not_negative(name: str, value: float, *, usual: str) -> None:

@@ -4,9 +4,10 @@ from typing import Final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from understudy.losses.constants import NoConstants
 from understudy.losses.rows import related
 
 EPS: Final = 1e-7
@@ -78,12 +79,8 @@ def crd(
     return parts[0] + parts[1]
 
 
-class CRD(nn.Module):
+class CRD(NoConstants):
     """`crd`; its constants are the adapter's, which must fix Z with the same ones."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,

@@ -8,10 +8,11 @@ from typing import Final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from understudy.losses.constants import NoConstants
 from understudy.losses.rows import related, unit
 
 WORKSPACE: Final = 2**24
@@ -106,12 +107,8 @@ def rkd_angle(
     return (gap.sum(dim=1) + 2 * gap.sum(dim=0)) / (3 * count**2)
 
 
-class RKDDistance(nn.Module):
+class RKDDistance(NoConstants):
     """`rkd_distance`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,
@@ -122,12 +119,8 @@ class RKDDistance(nn.Module):
         return rkd_distance(student, teacher)
 
 
-class RKDAngle(nn.Module):
+class RKDAngle(NoConstants):
     """`rkd_angle`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,

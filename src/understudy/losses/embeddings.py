@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from understudy.losses.constants import check_one_of
-from understudy.losses.rows import related, unit
+from understudy.losses.constants import NoConstants, check_one_of
+from understudy.losses.rows import cosines, related, unit
 from understudy.losses.shapes import paired
 
 
@@ -181,12 +181,8 @@ def matryoshka(
     return torch.stack(values).mean(dim=0)
 
 
-class CosineDistance(nn.Module):
+class CosineDistance(NoConstants):
     """`cosine_distance`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self, student: Float[Tensor, " batch width"], teacher: Float[Tensor, " batch width"]
@@ -215,12 +211,8 @@ class ScoreDistribution(nn.Module):
         return score_distribution(student, teacher, temperature=self.temperature)
 
 
-class MarginMSE(nn.Module):
+class MarginMSE(NoConstants):
     """`margin_mse`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,
@@ -274,10 +266,7 @@ def _log_shares(
     directions: Float[Tensor, " batch width"], temperature: float
 ) -> Float[Tensor, " batch others"]:
     """The logarithm of how much each other row resembles a row, without the diagonal."""
-    count = len(directions)
-    others = ~torch.eye(count, dtype=torch.bool, device=directions.device)
-    alike = (directions @ directions.T)[others].reshape(count, count - 1)
-    return (alike / temperature).log_softmax(dim=1)
+    return (cosines(directions) / temperature).log_softmax(dim=1)
 
 
 def _check_temperature(temperature: float) -> None:

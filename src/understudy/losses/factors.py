@@ -8,7 +8,7 @@ from typing import Final, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from understudy.losses.constants import check_one_of
+from understudy.losses.constants import NoConstants, check_one_of
 from understudy.losses.rows import unit
 from understudy.losses.spatial import NOTHING, matched, same_places
 
@@ -91,12 +91,8 @@ def paraphraser(
     return (own - goal).square().flatten(1).mean(dim=1)
 
 
-class Paraphraser(nn.Module):
+class Paraphraser(NoConstants):
     """`paraphraser`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self, student: Float[Tensor, " batch *map"], teacher: Float[Tensor, " batch *map"]

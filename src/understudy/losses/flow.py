@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from understudy.losses.constants import check_one_of
+from understudy.losses.constants import NoConstants, check_one_of
 from understudy.losses.rows import unit
 from understudy.losses.spatial import NOTHING, matched_layers, same_rows, shrunk
 
@@ -136,12 +136,8 @@ class FSP(nn.Module):
         return f"pool={self.pool!r}, form={self.form!r}"
 
 
-class SimilarityPreserving(nn.Module):
+class SimilarityPreserving(NoConstants):
     """`similarity_preserving`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,

@@ -9,9 +9,10 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from understudy.losses.constants import NoConstants
 from understudy.losses.shapes import paired
 from understudy.losses.sparse import check_temperature
 
@@ -94,12 +95,8 @@ def hard_labels(
     return torch.where(known, values, 0.0).sum(dim=-1)
 
 
-class HardLabels(nn.Module):
+class HardLabels(NoConstants):
     """`hard_labels`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self, student: Float[Tensor, " batch outputs"], labels: Float[Tensor, " batch outputs"]

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from understudy.losses.constants import NoConstants
 from understudy.losses.rows import unit
 from understudy.losses.tokens import mean_where, real_tokens, same_shape
 
@@ -107,12 +108,8 @@ def pkd(
     return torch.stack(gaps).mean(dim=0)
 
 
-class TinyBERTHidden(nn.Module):
+class TinyBERTHidden(NoConstants):
     """`tinybert_hidden`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from understudy.losses.constants import check_one_of
+from understudy.losses.constants import NoConstants, check_one_of
 from understudy.losses.spatial import matched
 from understudy.losses.tokens import mean_where, real_tokens
 
@@ -152,12 +152,8 @@ class Hint(nn.Module):
         return f"form={self.form!r}"
 
 
-class MGD(nn.Module):
+class MGD(NoConstants):
     """`mgd`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,
@@ -168,12 +164,8 @@ class MGD(nn.Module):
         return mgd(student, teacher)
 
 
-class SimKD(nn.Module):
+class SimKD(NoConstants):
     """`simkd`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from understudy.losses.constants import NoConstants
 from understudy.losses.heads import Head, check_head, divergence, paired_chances
 from understudy.losses.shapes import paired, paired_with_labels
 from understudy.losses.sparse import check_temperature, outcome_kl, sampled_kl
@@ -203,12 +204,8 @@ class SoftTargetKL(nn.Module):
         return f"temperature={self.temperature}{head}"
 
 
-class LogitMSE(nn.Module):
+class LogitMSE(NoConstants):
     """`logit_mse`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,

@@ -7,8 +7,9 @@ from typing import Final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from understudy.losses.constants import NoConstants
 from understudy.losses.spatial import matched_layers, shrunk
 
 _SIDES: Final = (4, 2, 1)
@@ -50,12 +51,8 @@ def review(
     return torch.stack(levels).sum(dim=0)
 
 
-class Review(nn.Module):
+class Review(NoConstants):
     """`review`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,

@@ -1,4 +1,4 @@
-"""What two sets of rows must look like before a relation between rows is compared.
+"""What two sets of rows must look like before a relation between rows is compared, and cosines.
 
 A relation is a number per pair of examples, so the two sides may have different widths; they must
 have the same examples in the same order.
@@ -61,3 +61,10 @@ def unit(
     safe = torch.where(zero, 1.0, rows)
     length = torch.linalg.vector_norm(safe, dim=-1, keepdim=True)
     return torch.where(zero, 0.0, safe / (length + eps))
+
+
+def cosines(directions: Float[Tensor, " batch width"]) -> Float[Tensor, " batch others"]:
+    """Of rows of length 1: the cosines of each with all others, in their order, not with itself."""
+    count = len(directions)
+    others = ~torch.eye(count, dtype=torch.bool, device=directions.device)
+    return (directions @ directions.T)[others].reshape(count, count - 1)

@@ -8,8 +8,9 @@ from typing import Final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from understudy.losses.constants import NoConstants
 from understudy.losses.rows import related, unit
 
 EPS: Final = 1e-7
@@ -90,12 +91,8 @@ def cka(
     return torch.where(flat_own != flat_goal, 1.0, gap)
 
 
-class PKT(nn.Module):
+class PKT(NoConstants):
     """`pkt`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,
@@ -106,12 +103,8 @@ class PKT(nn.Module):
         return pkt(student, teacher)
 
 
-class CKA(nn.Module):
+class CKA(NoConstants):
     """`cka`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,

@@ -1,9 +1,10 @@
 """Soft targets at a temperature that is learnt."""
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from understudy.losses.constants import NoConstants
 from understudy.losses.heads import divergence
 from understudy.losses.shapes import paired
 
@@ -60,12 +61,8 @@ def ctkd(
     return heat**2 * divergence(log_goal, log_own)
 
 
-class CTKD(nn.Module):
+class CTKD(NoConstants):
     """`ctkd`; it has no constants: an adapter learns the temperature."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self,

@@ -6,8 +6,9 @@ count alike, so they should be scaled alike before they get here.
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from understudy.losses.constants import NoConstants
 from understudy.losses.shapes import paired
 
 
@@ -76,12 +77,8 @@ def soft_value(
     return (own - goal).square().mean(dim=-1)
 
 
-class HardValue(nn.Module):
+class HardValue(NoConstants):
     """`hard_value`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self, student: Float[Tensor, " batch targets"], labels: Float[Tensor, " batch targets"]
@@ -90,12 +87,8 @@ class HardValue(nn.Module):
         return hard_value(student, labels)
 
 
-class SoftValue(nn.Module):
+class SoftValue(NoConstants):
     """`soft_value`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self, student: Float[Tensor, " batch targets"], teacher: Float[Tensor, " batch targets"]

@@ -4,12 +4,12 @@
 somebody brings.
 """
 
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from understudy.losses.constants import NoConstants
 from understudy.losses.embeddings import margin_mse
-from understudy.losses.rows import related, unit
+from understudy.losses.rows import cosines, related, unit
 from understudy.losses.shapes import paired
 
 
@@ -37,6 +37,7 @@ def embedding_mse(
         the teacher's `embedding`.
 
     Example:
+        >>> import torch
         >>> embedding_mse(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]]))
         tensor([2.])
     """
@@ -69,6 +70,7 @@ def batch_margin(
         given. Usual weight 1 beside 1 on `cosine`; it needs the teacher's `embedding`.
 
     Example:
+        >>> import torch
         >>> rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
         >>> batch_margin(torch.eye(3), rows)
         tensor([1., 1., 0.])
@@ -76,18 +78,14 @@ def batch_margin(
     own, goal = related(student, teacher)
     if len(own) < 3:
         return own.sum(dim=1) * 0
-    like, wanted = (_others(unit(rows)) for rows in (own, goal))
+    like, wanted = (cosines(unit(rows)) for rows in (own, goal))
     # The nearest first, the others in any order: the mean over them has none.
     order = wanted.argsort(dim=1, descending=True, stable=True)
     return margin_mse(like.gather(1, order), wanted.gather(1, order))
 
 
-class EmbeddingMSE(nn.Module):
+class EmbeddingMSE(NoConstants):
     """`embedding_mse`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self, student: Float[Tensor, " batch width"], teacher: Float[Tensor, " batch width"]
@@ -96,22 +94,11 @@ class EmbeddingMSE(nn.Module):
         return embedding_mse(student, teacher)
 
 
-class BatchMargin(nn.Module):
+class BatchMargin(NoConstants):
     """`batch_margin`; it has no constants."""
-
-    # Spelt out, as nn.Module's own signature would seem to take anything.
-    def __init__(self) -> None:
-        super().__init__()
 
     def forward(
         self, student: Float[Tensor, " batch width"], teacher: Float[Tensor, " batch depth"]
     ) -> Float[Tensor, " batch"]:
         """One value per row."""
         return batch_margin(student, teacher)
-
-
-def _others(directions: Float[Tensor, " batch width"]) -> Float[Tensor, " batch others"]:
-    """The cosines of every row with all others."""
-    count = len(directions)
-    others = ~torch.eye(count, dtype=torch.bool, device=directions.device)
-    return (directions @ directions.T)[others].reshape(count, count - 1)

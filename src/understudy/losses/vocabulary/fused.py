@@ -1,21 +1,14 @@
 """Value and gradient of a loss over a large vocabulary in one forward pass, piece by piece."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from importlib import import_module
+from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from understudy.losses.vocabulary.parts import (
-    DenseLabels,
-    Divergence,
-    HiddenLabels,
-    Labels,
-    LinearHead,
-    ListedLabels,
-    Pieces,
-)
+from understudy.losses.vocabulary.parts import DenseLabels, HiddenLabels, Labels, ListedLabels
 from understudy.losses.vocabulary.sides import (
     Drawn,
     Hard,
@@ -23,53 +16,24 @@ from understudy.losses.vocabulary.sides import (
     Side,
     Stored,
     Totalled,
+    Valued,
     Whole,
 )
 from understudy.losses.vocabulary.tiles import Projection, columns_of, portions, product
+from understudy.losses.vocabulary.work import Work, project
+
+KERNELS: Final = "understudy.losses.vocabulary.compiled.making"
+"""Imported where it is used, as it needs Triton."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
-    """A loss, checked and ready to be computed.
+@runtime_checkable
+class Kernels(Protocol):
+    """Who computes by Triton what is not a product; `_Sums` calls it."""
 
-    Attributes:
-        rows: int64, which tokens count.
-        head: the student's; its tensors are not read from here.
-        teacher: its labels for all tokens, or None.
-        kind: the divergence.
-        labels: int64 `[tokens]`, or None where hard labels weigh nothing.
-        smoothing: of the hard labels.
-        temperature: of the divergence.
-        soft_weight: of the divergence, T² not included.
-        hard_weight: of the cross entropy.
-        denominator: what the weighted sum over tokens is divided by.
-        vocabulary: how many columns there are.
-        pieces: how the work is cut.
-        dtype: what is computed in.
-        wants: whether the hidden states, the weight and the bias need a gradient.
-    """
-
-    rows: Tensor
-    head: LinearHead
-    teacher: Labels | None
-    kind: Divergence
-    labels: Tensor | None
-    smoothing: float
-    temperature: float
-    soft_weight: float
-    hard_weight: float
-    denominator: float
-    vocabulary: int
-    pieces: Pieces
-    dtype: torch.dtype
-    wants: tuple[bool, bool, bool]
-
-    @property
-    def factor(self) -> float:
-        """From a slope in the softened logits, that of one side alone, to one before the scale."""
-        if self.teacher is None:
-            return self.hard_weight * float(self.head.scale) / self.denominator
-        return self.soft_weight * self.temperature * float(self.head.scale) / self.denominator
+    def pulls(
+        self, rows: Tensor, kept: Tensor | None
+    ) -> tuple[Valued | None, Valued | None, list[Side]]:
+        """Who knows the divergence, who the cross entropy, and who looks at the logits."""
 
 
 class FusedLoss(torch.autograd.Function):
@@ -111,6 +75,9 @@ class _Sums:
             torch.zeros_like(tensor, dtype=work.dtype) if wanted and tensor is not None else None
             for tensor, wanted in zip(like, work.wants, strict=True)
         )
+        self.kernels: Kernels | None = None
+        if work.compiled:
+            self.kernels = import_module(KERNELS).RowKernels(work, self.soft)
 
     def run(self) -> None:
         """Go through all tokens that count."""
@@ -136,9 +103,7 @@ class _Sums:
         hidden = self.hidden.index_select(0, rows).to(work.dtype)
         head = replace(work.head, weight=self.weight, bias=self.bias)
         own = project(hidden, head, work, None if kept is None else kept[0])
-        soft, hard = self._sides(rows, None if kept is None else kept[-1])
-        carried = isinstance(soft, Listed) and soft.carries is not None
-        sides = [side for side in (soft, None if carried else hard) if side is not None]
+        soft, hard, sides = self._pulls(rows, None if kept is None else kept[-1])
         for where in cuts:
             tile = own.first(where)
             for side in sides:
@@ -152,7 +117,8 @@ class _Sums:
             self._descend(rows, hidden, own, sides, cuts)
         if soft is not None:
             # Rounding may leave an exact divergence a little below 0; an estimate may be below.
-            value = soft.value if isinstance(soft, Drawn) else soft.value.clamp_min(0)
+            drawn = isinstance(work.teacher, ListedLabels) and work.teacher.sampled
+            value = soft.value if drawn else soft.value.clamp_min(0)
             self.soft[rows] = work.temperature**2 * value
         if hard is not None:
             self.hard[rows] = hard.value
@@ -182,6 +148,16 @@ class _Sums:
         if self.to_hidden is not None:
             self.to_hidden[rows] = pulled.mul_(factor)
 
+    def _pulls(
+        self, rows: Tensor, kept: Tensor | None
+    ) -> tuple[Valued | None, Valued | None, list[Side]]:
+        """Who knows the divergence, who the cross entropy, and who looks at the logits."""
+        if self.kernels is not None:
+            return self.kernels.pulls(rows, kept)
+        soft, hard = self._sides(rows, kept)
+        carried = isinstance(soft, Listed) and soft.carries is not None
+        return soft, hard, [x for x in (soft, None if carried else hard) if x is not None]
+
     def _sides(self, rows: Tensor, kept: Tensor | None) -> tuple[Side | None, Side | None]:
         work = self.work
         soft = None if work.teacher is None else self._soft(work.teacher, rows, kept)
@@ -190,13 +166,11 @@ class _Sums:
         alike = work.temperature == 1
         whole: Totalled | None = soft.own if isinstance(soft, Whole) and alike else None
         whole = soft if isinstance(soft, Listed) and alike else whole
-        # In the units of the soft slope, as all is multiplied by one factor in the end.
-        share = 1.0 if soft is None else work.hard_weight / (work.soft_weight * work.temperature)
         hard = Hard(
             work.labels[rows],
             smoothing=work.smoothing,
             temperature=work.temperature,
-            share=share,
+            share=work.share,
             total=whole,
             vocabulary=work.vocabulary,
             columns=work.pieces.columns,
@@ -214,27 +188,8 @@ class _Sums:
         if isinstance(teacher, DenseLabels):
             stored = Stored(teacher.logits, rows, temperature=work.temperature, like=self.soft)
             return Whole(work.kind, stored, slopes=slopes)
-        labels = ListedLabels(
-            ids=teacher.ids[rows],
-            log_mass=teacher.log_mass[rows],
-            rest=teacher.rest[rows],
-            sampled=teacher.sampled,
-            entropy=None if teacher.entropy is None else teacher.entropy[rows],
-        )
+        labels = teacher.of(rows)
         sizes = {"vocabulary": work.vocabulary, "columns": work.pieces.columns}
         if labels.sampled:
             return Drawn(labels, **sizes, like=self.soft)
         return Listed(work.kind, labels, temperature=work.temperature, **sizes, like=self.soft)
-
-
-def project(hidden: Tensor, head: LinearHead, work: Work, kept: Tensor | None) -> Projection:
-    """The softened logits of a head."""
-    return Projection(
-        hidden,
-        weight=head.weight.detach(),
-        bias=None if head.bias is None else head.bias.detach(),
-        scale=float(head.scale),
-        soft_cap=None if head.soft_cap is None else float(head.soft_cap),
-        temperature=work.temperature,
-        kept=kept,
-    )

@@ -17,8 +17,10 @@ from understudy.losses.vocabulary.checking import (
     counted_rows,
     divided_by,
 )
-from understudy.losses.vocabulary.fused import FusedLoss, Work
+from understudy.losses.vocabulary.compiled.choosing import takes_kernels
+from understudy.losses.vocabulary.fused import FusedLoss
 from understudy.losses.vocabulary.parts import Divergence, Forward, Labels, LinearHead, Pieces
+from understudy.losses.vocabulary.work import Work
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +94,7 @@ def vocabulary_loss(
             means nothing, widths differ by more than padding without `vocabulary`, or the
             divergence cannot be had from such labels.
         TrainingError: the value of a token is not finite; the first such token is named.
+        MissingExtraError: `pieces` ask for Triton, which is not installed.
 
     Paper:
         Hinton, Vinyals and Dean 2015, section 2, for the loss; Milakov and Gimelshein 2018,
@@ -118,6 +121,7 @@ def vocabulary_loss(
         check_labels(labels, rows, width=width)
     dtype = torch.promote_types(torch.promote_types(hidden.dtype, head.weight.dtype), torch.float32)
     leaves = (hidden, head.weight, head.bias)
+    cut = pieces or Pieces.fitting(width, dtype=dtype, device=hidden.device)
     work = Work(
         rows=rows,
         head=head,
@@ -130,7 +134,8 @@ def vocabulary_loss(
         hard_weight=hard,
         denominator=divided_by(denominator, len(rows)),
         vocabulary=width,
-        pieces=pieces or Pieces.fitting(width, dtype=dtype, device=hidden.device),
+        pieces=cut,
+        compiled=takes_kernels(cut.kernels, hidden.device),
         dtype=dtype,
         wants=_wants(leaves),
     )

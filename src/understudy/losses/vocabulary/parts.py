@@ -20,6 +20,8 @@ FEWEST: Final = 32
 
 MOST: Final = 256
 
+KERNELS: Final = ("auto", "plain", "triton")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearHead:
@@ -108,6 +110,16 @@ class ListedLabels:
     sampled: bool = False
     entropy: Tensor | None = None
 
+    def of(self, rows: Tensor) -> "ListedLabels":
+        """Those of some tokens."""
+        return ListedLabels(
+            ids=self.ids[rows],
+            log_mass=self.log_mass[rows],
+            rest=self.rest[rows],
+            sampled=self.sampled,
+            entropy=None if self.entropy is None else self.entropy[rows],
+        )
+
 
 Labels = HiddenLabels | DenseLabels | ListedLabels
 
@@ -192,11 +204,17 @@ class Pieces:
         columns: how many columns of the vocabulary are looked at together.
         keep: whether the logits of these tokens, `[tokens, vocabulary]` per side, are kept between
             the first look at them and the next, or computed again.
+        kernels: `plain` computes by PyTorch's own operations, `triton` by Triton's kernels, and
+            `auto` by Triton's for CUDA tensors where it is installed.
+
+    Raises:
+        ValueError: a size below 1, or `kernels` is another word.
     """
 
     tokens: int
     columns: int
     keep: bool = True
+    kernels: str = "auto"
 
     def __post_init__(self) -> None:
         if self.tokens < 1 or self.columns < 1:
@@ -204,6 +222,7 @@ class Pieces:
                 "`tokens >= 1` and `columns >= 1` must hold, but got "
                 f"tokens={self.tokens}, columns={self.columns}"
             )
+        check_one_of("kernels", self.kernels, KERNELS)
 
     @staticmethod
     def fitting(vocabulary: int, *, dtype: torch.dtype, device: torch.device) -> "Pieces":

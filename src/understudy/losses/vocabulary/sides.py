@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from understudy.losses.vocabulary.kinds import forward_parts, measured, sloped
+from understudy.losses.vocabulary.lists import compared, drawn_weights, softened_list
 from understudy.losses.vocabulary.parts import Divergence, Forward, ListedLabels
 from understudy.losses.vocabulary.tiles import LogSum, Places, Projection
 
@@ -32,7 +33,14 @@ class Side(Protocol):
         """See them again, to sum over all before the first slope."""
 
     def slope(self, where: slice, tile: Tensor) -> Tensor:
-        """The slope in these columns, in memory of its own."""
+        """The slope in these columns, in memory of its own; written over a tile by kernels."""
+
+
+@runtime_checkable
+class Valued(Protocol):
+    """Whoever knows a value per token in the end."""
+
+    value: Tensor
 
 
 @runtime_checkable
@@ -121,7 +129,7 @@ class Listed:
         like: Tensor,
     ) -> None:
         self.kind = kind
-        self._goal = _softened_list(labels, temperature, vocabulary, like)
+        self._goal = softened_list(labels, temperature, vocabulary, like)
         self._places = Places(labels.ids, columns=columns, vocabulary=vocabulary)
         self._logits = like.new_full(labels.ids.shape, -torch.inf)
         self._others = LogSum()
@@ -146,14 +154,7 @@ class Listed:
     def settle(self) -> None:
         """All that is left is `[tokens, k + 1]`."""
         bucket = self._others.total()
-        own = torch.cat([self._logits, bucket], dim=1)
-        self._every = own.logsumexp(dim=1, keepdim=True)
-        log_own = own - self._every
-        # An outcome that there is not has no mass on either side; -inf less -inf would be NaN.
-        absent = log_own == -torch.inf
-        log_own, log_goal = (x.masked_fill(absent, -1e4) for x in (log_own, self._goal))
-        self.value, mean = measured(self.kind, log_goal, log_own)
-        slope = sloped(self.kind, log_goal, log_own, mean)
+        self._every, self.value, slope = compared(self.kind, self._goal, self._logits, bucket)
         self._listed, self._share = slope[:, :-1], slope[:, -1:]
         self._bucket = bucket.masked_fill(bucket == -torch.inf, 0.0)
         if self.carries is not None:
@@ -188,8 +189,7 @@ class Drawn:
     def __init__(
         self, labels: ListedLabels, *, vocabulary: int, columns: int, like: Tensor
     ) -> None:
-        self._weights = labels.log_mass.to(like.dtype).exp().masked_fill(labels.ids < 0, 0.0)
-        self._entropy = labels.rest if labels.entropy is None else labels.entropy
+        self._weights, self._entropy = drawn_weights(labels, like)
         self._places = Places(labels.ids, columns=columns, vocabulary=vocabulary)
         self._logits = like.new_zeros(labels.ids.shape)
         self._all = LogSum()
@@ -206,7 +206,7 @@ class Drawn:
         self._total = self._all.total()
         self._weight = self._weights.sum(dim=1, keepdim=True)
         surprise = self._weights * (self._total - self._logits)
-        self.value = surprise.sum(dim=1) - self._entropy.to(surprise.dtype)
+        self.value = surprise.sum(dim=1) - self._entropy
 
     def weigh(self, where: slice, tile: Tensor) -> None:
         """Nothing: the slope needs no further sum."""
@@ -288,16 +288,3 @@ class Hard:
             slope -= self._even * self.share
         rows, _, spots = self._places.at(where)
         slope[rows, spots] -= self._sure * self.share
-
-
-def _softened_list(
-    labels: ListedLabels, temperature: float, vocabulary: int, like: Tensor
-) -> Tensor:
-    """The teacher's log probabilities of k + 1 outcomes at T, as `outcome_kl` has them."""
-    unlisted = vocabulary - (labels.ids >= 0).sum(dim=1)
-    listed, rest = labels.log_mass.to(like.dtype), labels.rest.to(like.dtype)
-    # Where all are listed, rounding may still have left the bucket a little mass.
-    bucket = torch.where(unlisted > 0, rest, -torch.inf) / temperature
-    bucket = bucket + (1 - 1 / temperature) * unlisted.clamp_min(1).to(like.dtype).log()
-    listed = listed.masked_fill(labels.ids < 0, -torch.inf) / temperature
-    return torch.cat([listed, bucket.unsqueeze(1)], dim=1).log_softmax(dim=1)

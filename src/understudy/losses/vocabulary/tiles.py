@@ -17,15 +17,17 @@ def columns_of(vocabulary: int, columns: int) -> list[slice]:
     return [slice(at, min(at + columns, vocabulary)) for at in range(0, vocabulary, columns)]
 
 
-def product(rows: Tensor, columns: Tensor) -> Tensor:
+def product(rows: Tensor, columns: Tensor, out: Tensor | None = None) -> Tensor:
     """`rows @ columns.T`, of float32 on a processor by oneDNN where PyTorch has it.
+
+    It is in `out` only where it could be computed there.
 
     PyTorch's own product is MKL's, which on some processors (AMD's) runs at half of their speed.
     """
     if ONEDNN and rows.dtype == torch.float32 and rows.device.type == "cpu":
         done: Tensor = torch.ops.mkldnn._linear_pointwise(rows, columns, None, "none", [], "")
         return done
-    return rows @ columns.t()
+    return torch.mm(rows, columns.t(), out=out)
 
 
 class Projection:
@@ -39,6 +41,7 @@ class Projection:
         soft_cap: or None.
         temperature: what capped logits are divided by.
         kept: room for the logits of all columns, flat; None where they are computed again.
+        capped: False leaves the cap to whoever reads the logits; `peak` is then its size.
     """
 
     def __init__(
@@ -51,21 +54,24 @@ class Projection:
         soft_cap: float | None,
         temperature: float,
         kept: Tensor | None,
+        capped: bool = True,
     ) -> None:
         # The constants go into the few hidden states instead of the many logits.
         self.factor = scale / (temperature if soft_cap is None else soft_cap)
         self.hidden = hidden * self.factor
         self.weight, self.bias, self.kept = weight, bias, kept
         self.peak = None if soft_cap is None else soft_cap / temperature
+        self._capped = capped and soft_cap is not None
 
     def first(self, where: slice) -> Tensor:
         """The logits of these columns, computed."""
-        tile = product(self.hidden, self.weight[where].to(self.hidden.dtype))
+        room = None if self.kept is None else self._room(where, self.kept)
+        tile = product(self.hidden, self.weight[where].to(self.hidden.dtype), out=room)
         if self.bias is not None:
             tile += self.bias[where].to(tile.dtype) * self.factor
-        if self.peak is not None:
+        if self._capped and self.peak is not None:
             tile.tanh_().mul_(self.peak)
-        return tile if self.kept is None else self._room(where, self.kept).copy_(tile)
+        return tile if room is None or tile is room else room.copy_(tile)
 
     def again(self, where: slice) -> Tensor:
         """The same once more: kept, or computed again."""
@@ -73,7 +79,7 @@ class Projection:
 
     def uncap(self, slope: Tensor, tile: Tensor) -> None:
         """Take a slope in capped logits `tile` back through the cap, in place."""
-        if self.peak is not None:
+        if self._capped and self.peak is not None:
             slope.mul_(1 - (tile / self.peak).square_())
 
     def _room(self, where: slice, kept: Tensor) -> Tensor:
