@@ -32,5 +32,7 @@ def pytest_runtest_makereport(item, call):
 
 def pytest_terminal_summary(terminalreporter, config):
     # Read from the reports, since with several workers the tests run in other processes.
-    skipped = [r for r in terminalreporter.stats.get("skipped", ()) if "data" in r.keywords]
+    skipped = [
+        r for r in terminalreporter.stats.get("skipped", ()) if "data" in getattr(r, "keywords", ())
+    ]
     terminalreporter.write_line(f"data tests skipped: {len(skipped)}")

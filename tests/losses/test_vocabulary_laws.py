@@ -146,6 +146,25 @@ def test_outcomes_that_the_teacher_rules_out_cost_the_forward_divergence_nothing
         vocabulary_loss(hidden, head, DenseLabels(logits=logits), divergence=Reverse())
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_outcomes_that_both_rule_out_are_as_if_they_were_not_there(kind):
+    logits = drawn(TOKENS, VOCABULARY, seed=3)
+    hidden, head = student()
+    few = LinearHead(weight=head.weight[:-2], bias=head.bias[:-2])
+    wanted = vocabulary_loss(hidden, few, DenseLabels(logits=logits[:, :-2]), divergence=kind)
+    out = torch.tensor([VOCABULARY - 2, VOCABULARY - 1])
+    shut = LinearHead(weight=head.weight, bias=head.bias.index_fill(0, out, -torch.inf))
+    ruled = DenseLabels(logits=logits.index_fill(1, out, -torch.inf))
+    found = vocabulary_loss(hidden, shut, ruled, divergence=kind)
+    torch.testing.assert_close(found.loss, wanted.loss)
+    for one, other in zip(
+        torch.autograd.grad(found.loss, [hidden, head.weight]),
+        torch.autograd.grad(wanted.loss, [hidden, head.weight]),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
 def test_extreme_logits_stay_finite():
     _, labels = told("hidden")
     hidden, head = student(scale=300.0)

@@ -17,8 +17,9 @@ def forward_parts(log_goal: Tensor, log_own: Tensor) -> tuple[Tensor, Tensor]:
     """Of `KL(p || q)`: a part of the value `[tokens]`, and the slope `[tokens, outcomes]`."""
     goal = log_goal.exp()
     slope = log_own.exp().sub_(goal)
-    # Where p = 0 the gap may be -inf, and 0 * inf is NaN.
-    gap = (log_goal - log_own).clamp_(min=_floor(log_goal))
+    # Where p = 0 the gap may be -inf, and 0 * inf is NaN; where q = 0 too it is NaN itself. What is
+    # NaN in p or in q stays so in the value all the same.
+    gap = (log_goal - log_own).nan_to_num_(nan=0.0, posinf=torch.inf, neginf=_floor(log_goal))
     # Adding sum(q - p), which is 0 over all, takes most of the rounding out.
     return goal.mul_(gap).sum(dim=1) + slope.sum(dim=1), slope
 
