@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 import students_encoder
 import torch
-from cifar_loops import CLASSES, TASK, deployable, images, teacher_network, views
+from cifar_loops import CLASSES, TASK, Remembered, deployable, images, teacher_network, views
 from harness import RESULTS, Progress, mode, paste, record
 from torch import nn
 
 from understudy import build
-from understudy.contracts import Batch, Knowledge
 from understudy.data.loaders import MemoryLoader
 from understudy.engine import fit
 from understudy.evaluate.verdict import judge
@@ -36,22 +35,6 @@ FULL = mode() == "full"
 ROWS, EPOCHS, VIEWS, TEST = (20_000, 10, 4, 10_000) if FULL else (5_000, 3, 2, 5_000)
 KEEP, CALIBRATION, BATCH, SEEDS, DRAWS = 0.5, 1000, 64, 3, 5
 NAMED = ("importance", "evenly", "unscaled", "cosine", "skip", "taylor", "scratch")
-
-
-class Remembered:
-    """A teacher whose answers to every row and view are in memory."""
-
-    offers = frozenset({"logits"})
-
-    def __init__(self, answers: torch.Tensor) -> None:
-        """Hold `[views, rows, classes]`."""
-        self.answers = answers
-
-    def __call__(self, batch: Batch) -> Knowledge:
-        """By id and view; views count from 1."""
-        assert batch.ids is not None
-        assert batch.views is not None
-        return Knowledge(fields={"logits": self.answers[batch.views - 1, batch.ids]})
 
 
 @cache

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cifar_loops import Remembered
 from cifar_loops import folder as data_folder
 from encoder_cut import embedded, sentences, teacher_parts
 from torch import nn
@@ -20,7 +21,6 @@ from blockwise_parts.finish import finished, passes
 from blockwise_parts.local_pass import Ground
 from understudy.blockwise.assembling import Rows
 from understudy.blockwise.learning import Learning
-from understudy.contracts import Batch, Knowledge
 from understudy.data.sentences import TokenLoader, read_sts, token_rows
 from understudy.engine import fit
 from understudy.errors import ModelError
@@ -57,21 +57,6 @@ SIZES: Mapping[str, Mapping[str, int]] = {
 }  # fmt: skip
 
 
-class Remembered:
-    """A teacher whose embeddings of all sentences are in memory."""
-
-    offers = frozenset({"embedding"})
-
-    def __init__(self, answers: torch.Tensor) -> None:
-        """Hold `[rows, width]`."""
-        self.answers = answers
-
-    def __call__(self, batch: Batch) -> Knowledge:
-        """By id."""
-        assert batch.ids is not None
-        return Knowledge(fields={"embedding": self.answers[batch.ids]})
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Pairs:
     """Encoded sentences, the first of all pairs before the second of all, and the pairs' scores."""
@@ -98,7 +83,8 @@ class Sentences:
         order = np.random.default_rng(1).permutation(len(texts))
         ids = [row[:64] for row in tokenizer.encode([texts[i] for i in order])]
         self.ids, spare = ids[: size["train"]], ids[-own:]
-        self.told = Remembered(torch.from_numpy(embedded(self.network, self.loader(self.ids))))
+        told = torch.from_numpy(embedded(self.network, self.loader(self.ids)))
+        self.told = Remembered(told, field=self.output)
         self.pairs = {
             "dev": self._pairs("dev", size["pairs"] // 2, tokenizer),
             "test": self._pairs("test", size["pairs"], tokenizer),

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from cifar_loops import CLASSES, TASK, deployable, images, teacher_network, views
+from cifar_loops import CLASSES, TASK, Remembered, deployable, images, teacher_network, views
 from torch import nn
 
 from blockwise_parts.finish import finished, passes
 from blockwise_parts.local_pass import Ground
 from understudy.blockwise.assembling import Rows
 from understudy.blockwise.learning import Learning
-from understudy.contracts import Batch, Knowledge
 from understudy.data.loaders import MemoryLoader
 from understudy.engine import fit
 from understudy.errors import ModelError
@@ -45,22 +44,6 @@ SIZES: Mapping[str, Mapping[str, int]] = {
     "full": {"depth": 32, "train": 20_000, "held": 5_000, "test": 10_000, "views": 4,
              "local": 4_096, "passes": 8, "epochs": 8, "seeds": 3, "draws": 48},
 }  # fmt: skip
-
-
-class Remembered:
-    """A teacher whose answers to every row and view are in memory."""
-
-    offers = frozenset({"logits"})
-
-    def __init__(self, answers: torch.Tensor) -> None:
-        """Hold `[views, rows, classes]`."""
-        self.answers = answers
-
-    def __call__(self, batch: Batch) -> Knowledge:
-        """By id and view; views count from 1."""
-        assert batch.ids is not None
-        assert batch.views is not None
-        return Knowledge(fields={"logits": self.answers[batch.views - 1, batch.ids]})
 
 
 class Images:

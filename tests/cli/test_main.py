@@ -109,7 +109,10 @@ def test_a_full_disk_is_the_users_to_mend(small, monkeypatch, capsys):
 
 def test_check_says_what_would_be_done(small, capsys):
     assert command(["check", str(small)]) == 0
-    assert "is fine: 1 seeds of student and control, 2 epochs each" in capsys.readouterr().out
+    assert "is fine: 1 seed of student and control, 2 epochs each" in capsys.readouterr().out
+    once = ["--set", "steps.0.training.epochs=1", "--set", "seeds=2"]
+    assert command(["check", str(small), *once]) == 0
+    assert "2 seeds of student and control, 1 epoch each" in capsys.readouterr().out
 
 
 def test_a_setting_changes_the_recipe(small, capsys):
@@ -138,7 +141,7 @@ def test_schema_prints_the_kinds_there_are(capsys):
         for branch in printed["$defs"]["StudentSection"]["properties"]["model"]["oneOf"]
     ]
     texts = ["text_static", "text_cnn", "text_bilstm", "text_transformer", "static"]
-    others = ["hf_encoder", "sentence_encoder", "gpt", "hf_causal", "custom"]
+    others = ["hf_encoder", "hf_classifier", "sentence_encoder", "gpt", "hf_causal", "custom"]
     assert kinds == ["mlp", "convnet", "resnet", "vit", *texts, *others]
 
 
@@ -155,6 +158,7 @@ def test_the_table_names_every_model_and_the_report(finished, small, capsys):
     text = capsys.readouterr().out
     for part in ("teacher", "student", "control", "student int8", "UNDECIDED", "report.html"):
         assert part in text
+    assert "1 seed, " in text
 
 
 def test_report_draws_again_from_the_record(finished, capsys):

@@ -81,6 +81,28 @@ def test_a_language_model_is_told_from_its_decoder_though_its_student_is_there(f
     assert "holds a language model: give it a text to go on with" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", [["--prompt", "a"], ["--text", "a"], ["t.csv"]])
+def test_what_is_neither_a_run_nor_an_onnx_file_is_told_apart(tmp_path, capsys, given):
+    for name, law in (
+        ("t.yaml", "is a recipe: name the folder of its run, by default runs/NAME"),
+        ("weights.bin", "is neither: name one"),
+        ("empty", "is neither: name one"),
+    ):
+        (tmp_path / name).write_text("" if name == "empty" else "name: t")
+        assert run(["predict", str(tmp_path / name), *given]) == 2
+        told = " ".join(capsys.readouterr().err.split())
+        assert "RUN must be a run's folder or an ONNX file, but" in told
+        assert law in told
+        assert "PROTOBUF" not in told
+        assert "Traceback" not in told
+
+
+def test_an_onnx_file_may_have_any_name(folder, tmp_path, capsys):
+    (folder / "export" / "decoder.onnx").rename(tmp_path / "model")
+    assert run(["predict", str(tmp_path / "model"), "--prompt", "ab", "--max-tokens", "3"]) == 0
+    assert capsys.readouterr().out == "cab\n"
+
+
 def test_files_that_go_on_with_nothing(tmp_path, capsys):
     bare = decoder_file(tmp_path / "bare.onnx", TABLE, tokenizer=None)
     other = decoder_file(tmp_path / "other.onnx", TABLE, decoder=False)

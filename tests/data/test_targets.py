@@ -71,7 +71,9 @@ def test_class_numbers_with_a_gap_need_names():
 def test_numbers_that_are_no_names_are_positions():
     assert encoded([2, 0, -1], classes=["x", "y", "z"]).values.tolist() == [2, 0, -1]
     assert encoded([-1, -1], classes=["x", "y", "z"]).values.tolist() == [-1, -1]
-    with pytest.raises(DataError, match=r"must be 0 to 1, .* `x`, `y`, but 2 rows hold others: 2"):
+    with pytest.raises(
+        DataError, match=r"must be 0 to 1, .* `x`, `y`, but 2 rows hold others: 2 \(rows 1, 3\)"
+    ):
         encoded([2, 0, 2], classes=["x", "y"])
 
 
@@ -79,10 +81,23 @@ def test_numbers_that_are_no_names_are_positions():
     ("values", "options", "law"),
     [
         ([[1, 0], [0, 1]], {"task": "classification"}, "argmax"),
-        ([0, 1, -2, -2], {"task": "classification"}, "2 rows hold others: -2"),
-        ([0.0, 0.5], {"task": "classification"}, "whole numbers, but 1 row hold others: 0.5"),
+        ([0, 1, -2, -2], {"task": "classification"}, "2 rows hold others: -2 (rows 3, 4)"),
+        (
+            [0.0, 0.5],
+            {"task": "classification"},
+            "whole numbers, but 1 row hold others: 0.5 (row 2)",
+        ),
         (["a", "b"], {"task": "regression"}, "must be numbers, but got `a`, `b`"),
-        (["a", "c"], {"classes": ["a", "b"]}, "2 classes (`a`, `b`), but 1 row hold others: `c`"),
+        (
+            ["a", "c"],
+            {"classes": ["a", "b"]},
+            "2 classes (`a`, `b`), but 1 row hold others: `c` (row 2): ",
+        ),
+        (
+            ["c", "a"] * 4 + ["d"] * 3,
+            {"classes": ["a", "b"]},
+            "7 rows hold others: `c`, `d` (rows 1, 3, 5, 7, 9, ...): correct them, or name all",
+        ),
         ([1j, 2j], {}, "must be numbers or texts, but got an array of complex128"),
         ([1j, 2j], {"task": "classification"}, "whole numbers or texts, but got complex128"),
         ([[[1.5]]], {"task": "regression"}, "[rows] or [rows, targets], but got shape [1, 1, 1]"),

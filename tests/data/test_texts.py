@@ -118,15 +118,23 @@ def test_labels_spelled_two_ways_are_told_and_spaces_around_them_do_not_count(tm
     spaced = read(csv_of(tmp_path, [*LINES, ("good", "pos ")]))
     assert spaced.classes == ("neg", "pos")
     other = csv_of(tmp_path, [*LINES, ("good", "Pos "), ("nice", "POS")], "u.csv")
-    law = r"one way, but column `mood` has `POS` \(1 row\) and `Pos` \(1 row\) and `pos` \(2 rows\)"
-    with pytest.raises(DataError, match=law):
+    places = {name: [at for at, (_, mood) in enumerate(LINES, start=1) if mood == name]
+              for name in ("pos", "neg")}  # fmt: skip
+    one, two = places["pos"]
+    with pytest.raises(DataError) as caught:
         read(other)
+    assert (
+        f"one way, but column `mood` has `POS` (1 row: row {len(LINES) + 2}) and `Pos` (1 row: "
+        f"row {len(LINES) + 1}) and `pos` (2 rows: rows {one}, {two}): correct"
+    ) in str(caught.value)
     assert read(other, classes=["neg", "pos", "Pos", "POS"]).classes[-1] == "POS"
 
 
 def test_a_test_label_of_another_spelling_is_told(tmp_path):
     test = csv_of(tmp_path, [("bright", "Pos"), ("poor", "neg")], "u.csv")
-    with pytest.raises(DataError, match=r"among the 2 classes .* 1 row hold others: `Pos`"):
+    with pytest.raises(
+        DataError, match=r"among the 2 classes .* 1 row hold others: `Pos` \(row 1\)"
+    ):
         read(csv_of(tmp_path), test_path=test)
 
 

@@ -131,7 +131,10 @@ def test_test_rows_have_the_training_rows_classes_and_texts_are_split_as_wholes(
         ([{"words": ["a", "b"], "tags": ["x"]}], "row 1: 2 words, 1 labels"),
         ([{"words": ["a b"], "tags": ["x"]}], "words must be what white space separates"),
         ([{"words": [], "tags": []}, ROWS[0]], "every row must have a text"),
-        ([{"words": ["a", "b"], "tags": ["X", "x"]}], "every class must be spelled one way"),
+        (
+            [{"words": ["a", "b"], "tags": ["X", "x"]}, {"words": ["c"], "tags": ["x"]}],
+            r"spelled one way, but words have `X` \(row 1\) and `x` \(row 1, row 2\): correct",
+        ),
         ([{"words": ["a"], "tags": [1]}], "name all classes in the order of their numbers"),
         ([{"words": ["a"], "tags": [None]}], "no training row has any"),
         ([{"words": 3, "tags": ["x"]}], "or a list of its words, but got int"),

@@ -154,6 +154,13 @@ def test_another_kind_of_file_is_refused_with_what_can_be_read(opened, tmp_path)
         load_rows([path], opened())
 
 
+def test_a_folder_for_a_model_of_no_pictures_is_told_what_it_takes(table, opened, tmp_path):
+    with pytest.raises(DataError, match=r"is a folder, .* takes a table: name a file in it"):
+        load_rows([tmp_path], table)
+    with pytest.raises(DataError, match=r"is a folder, .* takes arrays: .* known: \.npy"):
+        load_rows([tmp_path], opened())
+
+
 def test_no_file_at_all_is_an_error(opened):
     with pytest.raises(DataError, match="there must be a file to read"):
         load_rows([], opened())

@@ -122,6 +122,8 @@ def test_files_that_are_not_as_they_should_be_are_refused(name, content, law, ex
         load_rows([tmp_path / name], exported[0])
     with pytest.raises(DataError, match="there is no file"):
         load_rows([tmp_path / "none.txt"], exported[0])
+    with pytest.raises(DataError, match=r"is a folder, but .* name those in it; known: \.txt"):
+        load_rows([tmp_path], exported[0])
 
 
 def test_empty_texts_and_half_characters_are_refused(exported):

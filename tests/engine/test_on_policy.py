@@ -195,6 +195,71 @@ def test_a_longer_prompt_goes_on_from_more_of_the_row(batch):
     assert bool(made.positions[:, 5].all())
 
 
+def rows_of(*rows):
+    """A batch of rows that learn every token but the first of another text, as they are packed."""
+    tokens = torch.tensor(rows)
+    labels = tokens.roll(-1, dims=1)
+    labels[:, -1] = -1
+    return Batch(inputs=tokens, labels=labels.masked_fill(tokens == END, -1))
+
+
+def prompts_of(batch, *, student=None, **settings):
+    writing = Writing(OnPolicy(share=1.0, most=2, **settings), seed=1)
+    texts = writing.write(student or gpt(), batch, step=0)
+    return [text.tokens[: text.prompt].tolist() for text in texts]
+
+
+def test_no_text_goes_on_behind_the_end_of_another():
+    batch = rows_of(
+        [3, 4, 5, END, 6, 7, 8, 9],  # lengthened over the end of the first text
+        [END, 6, 7, 8, 9, 10, 11, 12],  # the end of a text of the row before
+        [END, END, 6, 7, END, 8, 9, END],
+        [3, 4, 5, 6, 7, 8, 9, END],
+        [3, END, END, END, END, END, END, END],
+        [END, END, END, END, END, END, END, END],  # nothing to go on from
+    )
+    long = [[3, 4, 5], [6, 7, 8, 9, 10], [6, 7], [3, 4, 5, 6, 7], [3]]
+    assert prompts_of(batch, prompt=5) == long
+    assert prompts_of(batch) == [[3], [6], [6], [3], [3]]
+    # A prompt and its completion behind the end of another text, of which nothing is learned.
+    batch = Batch(inputs=batch.inputs[:1], labels=torch.full((1, 8), -1))
+    batch.labels[0, 5:7] = torch.tensor([8, 9])
+    assert prompts_of(batch) == [[6, 7]]
+    # Where only the beginning of a text divides, its end may stand in a conversation's prompt.
+    student = gpt()
+    student.begin, student.end, student.stop = 2, None, (END, 2)
+    labels = torch.full((2, 8), -1)
+    labels[0, 5:7], labels[1, 2:7] = 1, 1
+    batch = Batch(
+        inputs=torch.tensor([[2, 4, END, 5, 6, 7, 8, 9], [END, 2, 6, 7, END, 2, 8, 9]]),
+        labels=labels,
+    )
+    assert prompts_of(batch, student=student) == [[2, 4, END, 5, 6, 7], [2, 6]]
+    assert prompts_of(batch, student=student, prompt=6)[1] == [2, 6, 7]
+
+
+def test_a_batch_without_any_beginning_stays_as_it_is():
+    nothing = rows_of([END] * 6, [END] * 6)
+    writing = Writing(OnPolicy(share=1.0, most=2, buffer=4, refresh=0.5), seed=1)
+    assert writing.batch(gpt(), nothing, step=0, **NOW) is nothing
+    assert writing.counts == {"given": 1, "written": 0, "replayed": 0}
+
+
+def test_a_buffer_with_less_room_than_a_batch_is_replayed_as_it_is(batch):
+    writing = Writing(OnPolicy(share=1.0, most=4, buffer=2, refresh=0.0), seed=3)
+    student = gpt()
+    first = writing.batch(student, batch, step=0, **NOW)
+    again = writing.batch(student, batch, step=1, **NOW)
+    assert writing.counts == {"given": 0, "written": 1, "replayed": 1}
+    assert len(again) == 2
+    texts = [row[: int(c.nonzero()[-1]) + 2].tolist() for row, c in zip(
+        first.inputs, first.positions, strict=True)]  # fmt: skip
+    kept = [text.tolist() for text in writing.state()["tokens"]]
+    assert kept == texts[-2:]
+    for row, counts in zip(again.inputs, again.positions, strict=True):
+        assert row[: int(counts.nonzero()[-1]) + 2].tolist() in kept
+
+
 def test_the_buffer_gives_what_was_written_before_and_forgets_the_oldest(batch):
     writing = Writing(OnPolicy(share=1.0, most=4, buffer=6, refresh=0.5), seed=3)
     written, student = [], gpt()

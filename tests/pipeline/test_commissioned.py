@@ -120,5 +120,10 @@ def test_a_file_of_its_own_is_shared_by_runs_and_refused_for_others(place):
     assert (place / "shared.jsonl").read_bytes() == before
     assert source_of(work_of(shared, place)).parameters["file"] == str(place / "shared.jsonl")
     assert not (place / "run" / "texts").exists()
+    # The same weights with less room to write in.
+    short = changed(file="shared.jsonl")
+    short["data"]["tokenizer"] = short["data"]["tokenizer"] | {"max_length": 20}
+    with pytest.raises(DataError, match="its context was another: remove it"):
+        texts_of(work_of(short, place))
     with pytest.raises(DataError, match="its seed was another"):
         texts_of(work_of(changed(file="shared.jsonl", seed=4), place))

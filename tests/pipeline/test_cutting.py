@@ -166,7 +166,7 @@ def test_a_transformer_loses_blocks_heads_and_hidden_units(cutting, tmp_path):
     )  # fmt: skip
     data["steps"].append({"kind": "quantize", "form": "weight_int4"})
     work, _ = begun(data, tmp_path)
-    from understudy.pipeline.student import fresh_student
+    from understudy.pipeline.fresh import fresh_student
 
     student = fresh_student(work, 0)
     assert len(student.module.network.blocks) == 2

@@ -15,7 +15,7 @@ from understudy.deployed import Deployed, text_rows
 from understudy.deployed.static import StaticModel
 from understudy.errors import DataError, ModelError, RecipeError
 from understudy.pipeline import run
-from understudy.pipeline.own_tokens import folder_marks
+from understudy.pipeline.model_marks import model_marks
 from understudy.recipe import Entry, Source
 
 SMALL = {
@@ -86,11 +86,11 @@ def test_a_teacher_is_a_function_of_all_its_parts(tmp_path, encoder):
     shutil.copytree(encoder, tmp_path / "own")
     place = Source(folder=tmp_path)
     entry = Entry.model_validate({"kind": "sentence_encoder", "folder": "./own"})
-    before = folder_marks(entry, place)
+    before = model_marks(entry, place)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {*before}
     pooling = tmp_path / "own" / "1_Pooling" / "config.json"
     pooling.write_text(json.dumps({"pooling_mode_cls_token": True}))
-    assert folder_marks(entry, place) != before
+    assert model_marks(entry, place) != before
 
 
 def of_file(folder, texts):

@@ -49,9 +49,9 @@ class TestStoredViews:
         """The picture is made anew from (seed, id, view), and shown to the network itself."""
         from understudy.contracts import Batch, Silent
         from understudy.pipeline.crew import Crew
-        from understudy.pipeline.labelling import cut_rows
         from understudy.pipeline.members import load_teacher
         from understudy.pipeline.passing import Way
+        from understudy.pipeline.portioning import cut_rows
         from understudy.pipeline.prepare import load
         from understudy.pipeline.work import Work
 

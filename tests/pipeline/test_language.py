@@ -17,7 +17,7 @@ from understudy.data.language_tokens import Coder
 from understudy.data.packing import crossing
 from understudy.deployed import Deployed
 from understudy.deployed.generating import Decoder
-from understudy.errors import DataError, ModelError, StoreError
+from understudy.errors import DataError, ModelError, RecipeError, StoreError
 from understudy.folders import read_json
 from understudy.pipeline import run
 from understudy.pipeline.teach import _beyond
@@ -177,7 +177,7 @@ def test_one_document_is_divided_into_stretches_in_order(start, tmp_path):
     ],
 )
 def test_what_does_not_belong_together_is_refused_before_training(wrong, law, start):
-    with pytest.raises((ModelError, DataError), match=law):
+    with pytest.raises((ModelError, DataError, RecipeError), match=law):
         start(wrong)
 
 

@@ -27,7 +27,7 @@ from understudy.errors import ModelError
 from understudy.evaluate.cost import parameters
 from understudy.pipeline.cutting import calibration
 from understudy.pipeline.distil import layers, start
-from understudy.pipeline.student import fresh_student
+from understudy.pipeline.fresh import fresh_student
 
 SEVERAL = (
     {"kind": "depth", "keep": 5, "by": "importance", "importance": {"rows": 60}},

@@ -208,7 +208,7 @@ def test_a_tokenizer_that_is_not_the_models_is_refused_in_one_line(start, bert, 
 @pytest.mark.parametrize(
     ("changes", "law"),
     [
-        ({"student.model": {"kind": "mlp", "hidden": [4]}}, "needs rows of numbers, but these"),
+        ({"student.model": {"kind": "mlp", "hidden": [4]}}, "needs rows of numbers, but a"),
         (
             {"student.model": {"kind": "vit", "patch": 2, "dim": 4, "depth": 1, "heads": 1}},
             "images",
@@ -218,7 +218,7 @@ def test_a_tokenizer_that_is_not_the_models_is_refused_in_one_line(start, bert, 
     ],
 )
 def test_what_is_not_for_texts_is_refused_before_anything_is_trained(changes, law, start):
-    with pytest.raises((ModelError, DataError), match=law):
+    with pytest.raises((RecipeError, DataError), match=law):
         start(changes)
 
 
@@ -230,11 +230,14 @@ def test_views_and_networks_of_texts_are_refused_for_images(tmp_path):
         "seeds": 1,
     }
     for changes, law in (
-        ({}, "needs texts, but these rows are images: use `kind: convnet`"),
-        ({"data.views": [{"kind": "token_crop"}]}, r"\(token_crop\) are for texts, but these rows"),
+        ({}, "needs texts, but a source of kind `digits` gives images: use `kind: convnet`"),
+        (
+            {"data.views": [{"kind": "token_crop"}], "student.model": {"kind": "convnet"}},
+            r"\(token_crop\) are for texts, but these rows",
+        ),
     ):
         recipe, place = recipes.loads(recipe_of(changes, base), folder=tmp_path)
-        with pytest.raises((ModelError, DataError), match=law):
+        with pytest.raises((RecipeError, DataError), match=law):
             run(recipe, place=place, out=tmp_path / "run")
 
 

@@ -124,6 +124,49 @@ def test_a_text_goes_from_a_file_of_paragraphs_to_restored_words(folder, capsys)
     assert found.data["created"] == record.data["created"], "a finished run is not done again"
 
 
+def test_words_that_nobody_has_labelled_are_learned_from_a_teacher_and_not_judged(folder):
+    few = {"data.rows": 40, "data.views": [], "labels": {}, "teacher.training.epochs": 1}
+    recipe, place = recipe_of(folder, few)
+    run(recipe, place=place, out=folder / "taught", until="labels")
+    classes = read_json(folder / "taught" / "data" / "data.json")["task"]["classes"]
+    plain = [" ".join(text.split()) for text in paragraphs(60, seed=3)]
+    (folder / "plain.jsonl").write_text("\n".join(json.dumps({"words": one}) for one in plain))
+    source = {"kind": "text", "path": "plain.jsonl", "text": "words"}
+    changes = {
+        "data.source": source | {"classes": classes},
+        "data.tokenizer": {"file": "taught/data/tokenizer.json", "max_length": 18},
+        "data.views": [],
+        "labels": {},
+        "teacher": {
+            "model": SMALL["teacher"]["model"],
+            "weights": "taught/teacher/weights.safetensors",
+        },
+        "steps.0.objective": [{"kind": "soft_target", "temperature": 2.0}],
+        "steps.0.training.epochs": 2,
+        "export": {"int8": False},
+    }
+    recipe, place = recipe_of(folder, changes)
+    data = run(recipe, place=place, out=folder / "unlabelled").data
+    assert data["rows"]["labelled"] == 0
+    assert data["rows"]["test"] == 18
+    assert set(data["models"]) == {"teacher", "student"}
+    assert data["models"]["teacher"]["scores"] == {}
+    found = data["models"]["student"]["scores"]
+    assert set(found) == {"agreement", "divergence"}
+    alike = found["agreement"]
+    assert 0 <= alike["low"] <= alike["value"] <= alike["high"] <= 1
+    sentence = data["verdict"]["sentence"]
+    assert "no claim about how good the student is" in sentence
+    assert f"(agreement) {100 * alike['value']:.1f}% of 18 test rows" in sentence
+    assert data["verdict"]["against_teacher"] is None
+    assert data["confusion"] is None
+    assert "NaN" not in (folder / "unlabelled" / "run.json").read_text()
+
+    recipe, place = recipe_of(folder, changes | {"data.source": source})
+    with pytest.raises(DataError, match=r"must have labels or classes .* it names no `classes`"):
+        run(recipe, place=place, out=folder / "nameless")
+
+
 def test_few_labels_hide_words_from_student_and_control_but_not_positions(folder):
     recipe, place = recipe_of(
         folder,

@@ -11,7 +11,7 @@ from understudy.errors import ModelError, RecipeError, StoreError
 from understudy.export.onnx import export_onnx
 from understudy.pipeline.deploy import export
 from understudy.pipeline.distil import distil, trained_module
-from understudy.pipeline.student import fresh_student
+from understudy.pipeline.fresh import fresh_student
 
 LAST = {"student": "stages.2", "teacher": "stages.2"}
 HINT = {"kind": "hint", "weight": 1.0, "layers": LAST}

@@ -80,6 +80,26 @@ def test_another_teacher_or_order_may_not_go_on_in_the_same_file(coder, teacher,
         write_texts(teacher, coder, ASKED, path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("context", 20), ("stop", ()), ("end", None), ("begin", 5)]
+)
+def test_the_same_weights_with_other_settings_do_not_take_these_texts(
+    coder, teacher, tmp_path, name, value
+):
+    path = write_texts(teacher, coder, ASKED, tmp_path / "a.jsonl")
+    about = json.loads((tmp_path / "a.jsonl.about.json").read_text())
+    wanted = {"context": 24, "stop": [coder.end], "begin": None, "end": coder.end}
+    assert {key: about[key] for key in wanted} == wanted
+    setattr(teacher, name, value)
+    with pytest.raises(DataError, match=f"its {name} was another: remove it"):
+        write_texts(teacher, coder, ASKED, path)
+    # A file of which it was not written down.
+    del about[name]
+    (tmp_path / "a.jsonl.about.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match=f"does not say with which {name}: remove both"):
+        write_texts(teacher, coder, ASKED, path)
+
+
 def test_the_likeliest_text_is_the_models_own(coder, teacher, tmp_path):
     asked = Commission(count=2, most=5, prompts=("to be", "the rest"), sampling=None)
     for one in lines(write_texts(teacher, coder, asked, tmp_path / "a.jsonl")):

@@ -18,8 +18,8 @@ from understudy.blockwise.words import Partition
 from understudy.data.loaders import MemoryLoader
 from understudy.errors import DataError, ModelError
 from understudy.models.deployable import Deployable
+from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.prepare import chain_of_views, view_marks
-from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
 from understudy.recipe import BlockwiseSection, Latency
 from understudy.tasks import Regression

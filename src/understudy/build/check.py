@@ -12,6 +12,7 @@ from understudy import data
 from understudy.build.arguments import wrong_arguments
 from understudy.build.check_chain import chain_mistakes
 from understudy.build.check_labels import labels_mistakes, made
+from understudy.build.check_models import model_mistakes, split_mistakes
 from understudy.build.check_terms import (
     batch_mistakes,
     objective_mistakes,
@@ -22,6 +23,7 @@ from understudy.build.check_tokens import token_mistakes
 from understudy.build.check_vectors import vector_mistakes
 from understudy.build.check_writing import writing_mistakes
 from understudy.build.commissions import commission_mistakes
+from understudy.build.hub_names import is_hub_name
 from understudy.build.parts import MODELS, PATHS, named_files, unknown_kind, with_paths
 from understudy.build.targets import TargetError, resolve
 from understudy.build.unlabelled import unlabelled_sources
@@ -71,6 +73,7 @@ def check(recipe: Recipe, place: Source) -> None:
     found += labels_mistakes(recipe)
     found += vector_mistakes(recipe, place, _rows)
     found += token_mistakes(recipe)
+    found += [*split_mistakes(recipe), *model_mistakes(recipe, place)]
     found += writing_mistakes(recipe, place)
     found += commission_mistakes(recipe, place)
     for where, training in _trainings(recipe):
@@ -129,9 +132,9 @@ def check_term(entry: TermEntry, task: str) -> None:
 def _data(recipe: Recipe, place: Source) -> Iterator[Mistake]:
     yield from _rows(recipe.data.source, ("data", "source"), place)
     yield from _unlabelled(recipe, place)
-    if recipe.data.tokenizer.file is not None:
-        there = str(place.resolve(recipe.data.tokenizer.file))
-        yield from _file(there, ("data", "tokenizer", "file"))
+    named = recipe.data.tokenizer.file
+    if named is not None and not is_hub_name(named, place):
+        yield from _file(str(place.resolve(named)), ("data", "tokenizer", "file"))
     if recipe.transfer is not None:
         yield from _rows(recipe.transfer.source, ("transfer", "source"), place)
     for number, view in enumerate(recipe.data.views):

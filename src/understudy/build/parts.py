@@ -10,6 +10,7 @@ from torch import nn
 
 from understudy import data, models
 from understudy.build.arguments import accepted, coerced, required
+from understudy.build.hub_names import FILES, tokenizer_home
 from understudy.build.targets import TargetError, resolve, told
 from understudy.data.files import split_key
 from understudy.data.language_tokens import Coder, read_coder, train_coder
@@ -26,6 +27,7 @@ from understudy.labels.codecs.form import Codec
 from understudy.recipe import Entry, Source, TokenizerSection
 from understudy.students.static.student import Static
 from understudy.teachers.hf_causal import HFCausal, load_hf_causal
+from understudy.teachers.hf_classifier import HFClassifier
 from understudy.teachers.hf_encoder import HFEncoder
 from understudy.teachers.sentence_model import SentenceModel
 
@@ -54,6 +56,7 @@ MODELS: Final[Mapping[str, Callable[..., nn.Module]]] = MappingProxyType(
         **models.CATALOGUE,
         "static": Static,
         "hf_encoder": HFEncoder,
+        "hf_classifier": HFClassifier,
         "sentence_encoder": SentenceModel,
         **models.CAUSAL,
         "hf_causal": hf_causal,
@@ -208,7 +211,7 @@ def tokenizer(section: TokenizerSection, place: Source, texts: Iterable[str]) ->
         MissingExtraError: tokenizers is not installed.
     """
     if section.file is not None:
-        return read_tokenizer(place.resolve(section.file), length=section.max_length)
+        return read_tokenizer(tokenizer_home(section, place), length=section.max_length)
     return train_tokenizer(
         texts,
         kind=section.train,
@@ -226,16 +229,16 @@ def coder(section: TokenizerSection, place: Source, texts: Iterable[str]) -> Cod
         MissingExtraError: tokenizers is not installed.
     """
     if section.file is not None:
-        return read_coder(place.resolve(section.file))
+        return read_coder(tokenizer_home(section, place))
     return train_coder(texts, size=section.size)
 
 
 def tokenizer_mark(section: TokenizerSection, place: Source) -> dict[str, str]:
     """What a tokenizer from a file is a function of: the checksums of what is read."""
-    path = place.resolve(section.file or "")
+    path = tokenizer_home(section, place)
     folder = path if path.is_dir() else path.parent
     names = {path.name} if path.is_file() else {"tokenizer.json"}
-    names |= {"tokenizer_config.json", "sentence_bert_config.json", "config.json"}
+    names |= {*FILES}
     return {n: file_checksum(folder / n) for n in sorted(names) if (folder / n).is_file()}
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from understudy.cli import blockwise, labels, predicting
-from understudy.cli.arguments import Json, Out, Quiet, RecipePath, RunPath, Seed, Settings
+from understudy.cli.arguments import Json, Out, Quiet, RecipePath, RunPath, Seed, Settings, many
 from understudy.errors import RunError, did_you_mean
 
 app = typer.Typer(
@@ -111,8 +111,8 @@ def check(recipe: RecipePath, settings: Settings = None, as_json: Json = False) 
     if as_json:
         typer.echo(json.dumps({"recipe": str(recipe), "mistakes": 0}))
     else:
-        seeds = len(loaded.seed_list)
-        typer.echo(f"{recipe} is fine: {seeds} seeds of {arms}, {epochs} epochs each")
+        seeds = many(len(loaded.seed_list), "seed")
+        typer.echo(f"{recipe} is fine: {seeds} of {arms}, {many(epochs, 'epoch')} each")
 
 
 @app.command()

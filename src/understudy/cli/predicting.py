@@ -66,6 +66,14 @@ def predict(
 
 def _exported(run: Path, name: str, *, int8: bool) -> Path:
     """The file of a run, or the one that was named."""
+    if run.is_file() and not _onnx(run):
+        recipe = run.suffix.lower() in (".yaml", ".yml")
+        told = (
+            "a recipe: name the folder of its run, by default runs/NAME"
+            if recipe
+            else ("neither: name one")
+        )
+        raise RunError(f"RUN must be a run's folder or an ONNX file, but {run} is {told}")
     path = run
     if run.is_dir():
         path = run / "export" / (f"{name}.int8.onnx" if int8 else f"{name}.onnx")
@@ -82,6 +90,12 @@ def _exported(run: Path, name: str, *, int8: bool) -> Path:
         f"{run} holds no exported student ({path} is not there): `understudy export RECIPE` "
         "makes one; or name an ONNX file"
     )
+
+
+def _onnx(file: Path) -> bool:
+    """Whether a file is called an ONNX file, or begins as one: with the number of its version."""
+    with file.open("rb") as content:
+        return file.suffix.lower() == ".onnx" or content.read(1) == b"\x08"
 
 
 def _sampling(temperature: float, top_k: int | None, top_p: float | None) -> Any:

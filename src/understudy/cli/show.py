@@ -20,6 +20,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from understudy.cli.arguments import many
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -127,7 +129,8 @@ def _table(data: Mapping[str, Any]) -> Table:
     primary = data["primary"]["name"]
     table = Table(
         box=SIMPLE,
-        title=f"{data['name']}: {len(data['seeds'])} seeds, {data['rows']['test']} test rows",
+        title=f"{data['name']}: {many(len(data['seeds']), 'seed')}, "
+        f"{many(data['rows']['test'], 'test row')}",
     )
     heads = ("model", primary, "95 % interval", "parameters", "bytes", "ms, 1 row", "ms, 32 rows")
     for number, head in enumerate(heads):

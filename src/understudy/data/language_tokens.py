@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from understudy.data import sentence_pieces
 from understudy.data.packing import Encoded
+from understudy.deployed import definitions
 from understudy.deployed.texts import refuse_surrogates
-from understudy.errors import DataError, MissingExtraError
+from understudy.errors import DataError
 
 END = "<|endoftext|>"
 # What others call the token that ends a text, best first.
@@ -43,13 +44,7 @@ class Coder:
             DataError: the text is no tokenizer, or it does not know these tokens.
             MissingExtraError: tokenizers is not installed.
         """
-        library = _library()
-        try:
-            self._tokenizer = library.Tokenizer.from_str(content)
-        except Exception as error:  # the library's own has no name
-            raise DataError(
-                f"this is no definition of a tokenizer ({error}): copy its `{_FILE}` again"
-            ) from error
+        self._tokenizer = definitions.defined(content)
         for name, token in (("end", end), ("begin", begin)):
             if token is not None and self._tokenizer.id_to_token(token) is None:
                 raise DataError(f"`{name}` must be a token of the tokenizer, but got {token}")
@@ -60,13 +55,12 @@ class Coder:
     @property
     def vocabulary(self) -> int:
         """The highest token and 1."""
-        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0) + 1
+        return definitions.ids(self._tokenizer)
 
     @property
     def special(self) -> tuple[int, ...]:
         """Tokens that stand for no text, sorted."""
-        added: Mapping[int, Any] = self._tokenizer.get_added_tokens_decoder()
-        known = {at for at, token in added.items() if token.special}
+        known = definitions.special(self._tokenizer)
         return tuple(sorted(known | {self.end} | ({self.begin} - {None})))  # type: ignore[operator]
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
@@ -172,7 +166,7 @@ def train_coder(texts: Iterable[str], *, size: int) -> Coder:
         >>> coder.decode(coder.prompt("to be")), coder.end
         ('to be', 0)
     """
-    library = _library()
+    library = definitions.library()
     if size < 257:
         raise DataError(
             f"`size >= 257` must hold for a tokenizer of bytes, but got {size}: every byte is a "
@@ -203,7 +197,7 @@ def read_coder(path: Path) -> Coder:
         DataError: there is none, it is damaged, or nothing says which token ends a text.
         MissingExtraError: tokenizers is not installed.
     """
-    library = _library()
+    library = definitions.library()
     file = path / _FILE if path.is_dir() else path
     if not file.exists() and (path / sentence_pieces.FILE).is_file():
         file = path / sentence_pieces.FILE
@@ -253,11 +247,3 @@ def _json(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _library() -> Any:
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise MissingExtraError("tokenizers", "text") from error
-    return tokenizers

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy.data.rows import TaskKind
-from understudy.data.wording import count_rows, examples, quoted
+from understudy.data.wording import count_rows, examples, quoted, rows_at
 from understudy.errors import DataError
 
 
@@ -135,11 +135,13 @@ def _sorted_names(texts: Sequence[str]) -> tuple[str, ...]:
 def _numbers_of(texts: Sequence[str], classes: Sequence[str], what: str) -> NDArray[np.int64]:
     number = {name: position for position, name in enumerate(classes)}
     number[""] = -1
-    unknown = [text for text in texts if text not in number]
+    unknown = [at for at, text in enumerate(texts) if text not in number]
     if unknown:
+        names = sorted({texts[at] for at in unknown})
         raise DataError(
             f"{what} must be among the {len(classes)} classes ({quoted(classes)}), but "
-            f"{count_rows(len(unknown))} hold others: {quoted(sorted(set(unknown)))}"
+            f"{count_rows(len(unknown))} hold others: {quoted(names)} ({rows_at(unknown)}): "
+            "correct them, or name all classes in `classes`"
         )
     return np.array([number[text] for text in texts], np.int64)
 
@@ -147,12 +149,13 @@ def _numbers_of(texts: Sequence[str], classes: Sequence[str], what: str) -> NDAr
 def _whole(values: NDArray[Any], what: str) -> NDArray[np.int64]:
     if values.dtype.kind == "f":
         values = np.where(np.isnan(values), -1, values)  # unlabelled
-        odd = values[~np.isfinite(values) | (values != np.round(values))]
+        bad = ~np.isfinite(values) | (values != np.round(values))
+        odd = values[bad]
         if len(odd):
             raise DataError(
                 f"{what} of a classification must be whole numbers, but "
-                f"{count_rows(len(odd))} hold others: {examples(odd.tolist())}; "
-                "for real numbers say `task: regression`"
+                f"{count_rows(len(odd))} hold others: {examples(odd.tolist())} "
+                f"({_rows(bad)}); for real numbers say `task: regression`"
             )
     elif values.dtype.kind not in "biu":
         raise DataError(f"{what} must be whole numbers or texts, but got {values.dtype}")
@@ -161,7 +164,7 @@ def _whole(values: NDArray[Any], what: str) -> NDArray[np.int64]:
         raise DataError(
             f"{what} must be class numbers from 0 on, or -1 for an unlabelled row, but "
             f"{count_rows(int((numbers < -1).sum()))} hold others: "
-            f"{examples(np.unique(numbers[numbers < -1]).tolist())}"
+            f"{examples(np.unique(numbers[numbers < -1]).tolist())} ({_rows(numbers < -1)})"
         )
     return numbers
 
@@ -191,6 +194,11 @@ def _numbered(numbers: NDArray[np.int64], classes: Sequence[str], what: str) -> 
         raise DataError(
             f"{what} must be 0 to {len(classes) - 1}, one number per class of "
             f"{quoted(classes)}, but {count_rows(int((numbers >= len(classes)).sum()))} hold "
-            f"others: {examples(over.tolist())}"
+            f"others: {examples(over.tolist())} ({_rows(numbers >= len(classes))}): correct them, "
+            "or name all classes in `classes`"
         )
     return numbers
+
+
+def _rows(bad: NDArray[np.bool_]) -> str:
+    return rows_at(np.flatnonzero(bad).tolist())

@@ -5,7 +5,6 @@ they can be split, compared and fingerprinted before there is a tokenizer, which
 trained on the training rows alone.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -19,7 +18,7 @@ from understudy.data.rows import Column, Rows, TaskKind, with_test
 from understudy.data.table import Wanted, labels_of
 from understudy.data.targets import Labels
 from understudy.data.text_files import Columns
-from understudy.data.wording import count_rows, examples, quoted
+from understudy.data.wording import count_rows, examples, quoted, rows_at
 from understudy.deployed.lengths import lengths, padded
 from understudy.deployed.texts import Tokenizer, refuse_surrogates
 from understudy.errors import DataError, did_you_mean
@@ -163,14 +162,19 @@ def _one_spelling(columns: Columns, asked: Asked) -> None:
     """Refuse classes that differ in nothing but capitals or spaces."""
     if len(asked.target) != 1:
         return
-    cells = [value for value in columns[asked.target[0]] if isinstance(value, str)]
-    counts = Counter(value.strip() for value in cells if value.strip())
+    places: dict[str, list[int]] = {}
+    for at, value in enumerate(columns[asked.target[0]]):
+        if isinstance(value, str) and value.strip():
+            places.setdefault(value.strip(), []).append(at)
     alike: dict[str, list[str]] = {}
-    for name in counts:
+    for name in places:
         alike.setdefault(" ".join(name.casefold().split()), []).append(name)
     doubled = [sorted(names) for names in alike.values() if len(names) > 1]
     if doubled:
-        shown = " and ".join(f"`{name}` ({count_rows(counts[name])})" for name in doubled[0])
+        shown = " and ".join(
+            f"`{name}` ({count_rows(len(places[name]))}: {rows_at(places[name])})"
+            for name in doubled[0]
+        )
         raise DataError(
             f"every class must be spelled one way, but column `{asked.target[0]}` has {shown}: "
             f"correct the file, or name all classes in `classes` if these are two"

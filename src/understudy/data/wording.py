@@ -25,6 +25,12 @@ def count_rows(count: int) -> str:
     return f"{count} row{'' if count == 1 else 's'}"
 
 
+def rows_at(places: Iterable[int]) -> str:
+    """`row 3`, `rows 3, 8`: the first few positions from 0 on as people count, from 1."""
+    first = list(islice((place + 1 for place in places), LIMIT + 1))
+    return f"row{'' if len(first) == 1 else 's'} {examples(first)}"
+
+
 def raise_problems(head: str, problems: Sequence[str]) -> None:
     """Raise them all in one error; do nothing where there are none.
 

@@ -162,9 +162,13 @@ def _names(part: Sequence[Sentence]) -> tuple[str, ...]:
         alike.setdefault(label.casefold(), []).append(label)
     doubled = [names for names in alike.values() if len(names) > 1]
     if doubled:
+        shown = " and ".join(
+            f"`{name}` ({examples(row.source for row in part if name in row.labels)})"
+            for name in doubled[0]
+        )
         raise DataError(
-            f"every class must be spelled one way, but words have {quoted(doubled[0])}: correct "
-            "the file, or name all classes in `classes` if these are two"
+            f"every class must be spelled one way, but words have {shown}: correct the file, or "
+            "name all classes in `classes` if these are two"
         )
     return tuple(sorted(map(str, found)))
 

@@ -6,8 +6,9 @@ The library `tokenizers` alone, no torch.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from understudy.deployed.definitions import defined
 from understudy.deployed.texts import refuse_surrogates
-from understudy.errors import DataError, MissingExtraError
+from understudy.errors import DataError
 
 # What a decoder of bytes gives for a character of which a part is still to come.
 _TORN = "\ufffd"
@@ -31,16 +32,7 @@ class PromptCoder:
             DataError: the text is no tokenizer.
             MissingExtraError: tokenizers is not installed.
         """
-        try:
-            from tokenizers import Tokenizer as Library
-        except ImportError as error:
-            raise MissingExtraError("tokenizers", "text") from error
-        try:
-            self._tokenizer = Library.from_str(content)
-        except Exception as error:  # the library's own has no name
-            raise DataError(
-                f"this is no definition of a tokenizer ({error}): copy its `tokenizer.json` again"
-            ) from error
+        self._tokenizer = defined(content)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.begin = begin

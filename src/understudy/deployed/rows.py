@@ -48,6 +48,12 @@ def load_rows(files: Sequence[Path], deployed: Deployed) -> tuple[NDArray[Any], 
 
 def _read(file: Path, deployed: Deployed) -> tuple[NDArray[Any], list[str]]:
     suffix = file.suffix.lower()
+    if file.is_dir() and len(deployed.input_shape) != 3:
+        raise DataError(
+            f"{file} is a folder, which is for pictures, but this model takes "
+            f"{'a table' if deployed.columns else 'arrays'}: name a file in it; known: .npy, "
+            ".npz:KEY, .csv, .tsv"
+        )
     if file.is_dir():
         found = sorted(path for path in file.rglob("*") if path.suffix.lower() in IMAGES)
         if not found:

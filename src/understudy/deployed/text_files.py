@@ -49,6 +49,11 @@ def texts_in(files: Sequence[Path], deployed: Deployed) -> tuple[list[tuple[str,
 
 def _read(file: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     suffix = file.suffix.lower()
+    if file.is_dir():
+        raise DataError(
+            f"{file} is a folder, but a model of texts reads files: name those in it; known: "
+            f"{_KINDS}"
+        )
     if not file.is_file():
         raise DataError(f"there is no file {file}; give one of: {_KINDS}")
     try:

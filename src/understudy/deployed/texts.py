@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy.deployed import definitions
 from understudy.deployed.lengths import padded
 from understudy.deployed.session import Deployed
 from understudy.deployed.words import first_tokens, word_spans
-from understudy.errors import DataError, MissingExtraError
+from understudy.errors import DataError
 
 _SHOWN = 5
 
@@ -38,16 +39,7 @@ class Tokenizer:
             DataError: the text is no tokenizer, or the length leaves no room for a token.
             MissingExtraError: tokenizers is not installed.
         """
-        try:
-            from tokenizers import Tokenizer as Library
-        except ImportError as error:
-            raise MissingExtraError("tokenizers", "text") from error
-        try:
-            self._tokenizer = Library.from_str(content)
-        except Exception as error:  # the library's own has no name
-            raise DataError(
-                f"this is no definition of a tokenizer ({error}): copy its `tokenizer.json` again"
-            ) from error
+        self._tokenizer = definitions.defined(content)
         marks = self._tokenizer.num_special_tokens_to_add(True)
         if length <= marks:
             raise DataError(
@@ -61,13 +53,12 @@ class Tokenizer:
     @property
     def vocabulary(self) -> int:
         """How many ids there are, those without a token counted: the highest one and 1."""
-        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0) + 1
+        return definitions.ids(self._tokenizer)
 
     @property
     def special(self) -> tuple[int, ...]:
         """The ids of tokens that stand for no text, sorted: padding, ends, masks."""
-        added: Mapping[int, Any] = self._tokenizer.get_added_tokens_decoder()
-        return tuple(sorted({self.pad} | {at for at, token in added.items() if token.special}))
+        return tuple(sorted({self.pad} | definitions.special(self._tokenizer)))
 
     @property
     def mask(self) -> int:

@@ -112,6 +112,9 @@ class Writing:
     ) -> Batch:
         """The batch itself, or one of texts in its place: the step's to learn from.
 
+        The batch itself too where none of its rows has a beginning to go on from. A buffer that
+        holds fewer texts than the batch has rows is replayed as the smaller batch that it is.
+
         Args:
             student: a causal model, or one inside its preprocessing.
             batch: rows of tokens, with a label per position.
@@ -128,12 +131,17 @@ class Writing:
         if first >= scheduled(settings.share, epoch=epoch, epochs=epochs):
             self.counts["given"] += 1
             return batch
-        if len(self._kept) >= len(batch) and second >= settings.refresh:
+        # A buffer with less room than a batch is never more than full.
+        enough = min(len(batch), settings.buffer)
+        if len(self._kept) >= enough > 0 and second >= settings.refresh:
             self.counts["replayed"] += 1
-            places = torch.randint(len(self._kept), (len(batch),), generator=draw).tolist()
+            places = torch.randint(len(self._kept), (enough,), generator=draw).tolist()
             return _laid([self._kept[place] for place in places], batch)
-        self.counts["written"] += 1
         texts = self.write(student, batch, step=step)
+        if not texts:
+            self.counts["given"] += 1
+            return batch
+        self.counts["written"] += 1
         for text in texts if settings.buffer else ():
             self._keep(text)
         return _laid(texts, batch)
@@ -141,6 +149,7 @@ class Writing:
     def write(self, student: nn.Module, batch: Batch, *, step: int) -> list[Written]:
         """What the student goes on with from the beginnings of these rows, at a step.
 
+        A beginning is of one text: it ends before the text does. A row without any is left out.
         It is asked in evaluation mode and without gradient, and left as it was.
         """
         network = inner(student)
@@ -149,7 +158,7 @@ class Writing:
                 "on-policy batches are written by a causal language model, but the student is "
                 f"{type(network).__name__}: leave `on_policy` out"
             )
-        prompts = _prompts(batch, least=self._settings.prompt, context=network.context)
+        prompts = _prompts(batch, network, least=self._settings.prompt)
         device = next(student.parameters()).device
         draw = torch.Generator(device).manual_seed(self._key(step, 1))
         modes = {module: module.training for module in student.modules()}
@@ -198,8 +207,11 @@ class Writing:
         return int(mixed.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _prompts(batch: Batch, *, least: int, context: int) -> list[Tensor]:
-    """The beginning of each row: up to the first position that is learned, or `least` tokens."""
+def _prompts(batch: Batch, network: CausalModel, *, least: int) -> list[Tensor]:
+    """The beginning of each row: up to the first position that is learned, or `least` tokens.
+
+    What follows the end of a text is another text, so no beginning goes on behind one.
+    """
     labels, rows = batch.labels, batch.inputs
     if labels is None or labels.shape != rows.shape:
         shape = None if labels is None else list(labels.shape)
@@ -209,10 +221,30 @@ def _prompts(batch: Batch, *, least: int, context: int) -> list[Tensor]:
         )
     learned = batch.positions if batch.positions is not None else labels >= 0
     at = torch.arange(1, rows.shape[1] + 1, device=rows.device)
-    last = torch.where(learned, at, 0).amax(dim=1)
-    first = torch.where(learned, at, rows.shape[1]).amin(dim=1).clamp(min=least)
-    sizes = torch.minimum(first, last).clamp(min=1, max=context - 1).tolist()
-    return [row[:size] for row, size in zip(rows, sizes, strict=True)]
+    last = torch.where(learned, at, 0).amax(dim=1).clamp(min=1)
+    first = torch.minimum(torch.where(learned, at, rows.shape[1]).amin(dim=1), last)
+    found = [
+        _beginning(*row, network=network, least=least)
+        for row in zip(rows, first.tolist(), last.tolist(), strict=True)
+    ]
+    return [prompt[: network.context - 1] for prompt in found if len(prompt)]
+
+
+def _beginning(row: Tensor, first: int, last: int, *, network: CausalModel, least: int) -> Tensor:
+    """A row's prompt: `first` tokens that are given, lengthened to `least`, at most to `last`."""
+    tokens = row.tolist()
+    ends = {*network.stop, network.end} - {network.begin, None}
+    # What the model does not see, and ends of a text that began in another row.
+    start = max((n for n in range(1, first + 1) if tokens[n - 1] == network.end), default=0)
+    while start < last and tokens[start] in ends:
+        start += 1
+    # The given prompt of a conversation may hold ends of turns; what is learned holds the text's.
+    given = max(first, start + 1)
+    size = min(max(given, start + least), last)
+    size = next((n for n in range(given, size) if tokens[n] in ends), size)
+    while size > start and tokens[size - 1] in ends:
+        size -= 1
+    return row[start:size]
 
 
 def _laid(texts: list[Written], like: Batch) -> Batch:

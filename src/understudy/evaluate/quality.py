@@ -215,8 +215,8 @@ def score_interval(
     if not row_values.size or not np.isfinite(row_values).all():
         raise DataError(
             "an interval needs finite values of at least one seed and one row, but got "
-            f"{row_values.shape[0]} seeds, {row_values.shape[1]} rows, "
-            f"{int((~np.isfinite(row_values)).sum())} of them not finite"
+            f"[seeds, rows] of {row_values.shape}, {int((~np.isfinite(row_values)).sum())} of them "
+            "not finite"
         )
     table = row_values.astype(np.float64)[:, :, None]
     return pigeonhole(table, lambda means: means[..., 0], draws=draws, seed=seed, level=level)

@@ -176,7 +176,10 @@ def _sentence(
     size = f"{100 * abs(effect):.2f} points" if points else f"{abs(effect):.3g} {unit}".rstrip()
     way = "better" if effect > 0 else "worse"
     seeds, draws, rows = shape
-    counts = f"{seeds} {'seed' if seeds == 1 else 'seeds'}, {draws} draws, {rows:,} rows"
+    counts = ", ".join(
+        f"{many:,} {noun}{'' if many == 1 else 's'}"
+        for many, noun in ((seeds, "seed"), (draws, "draw"), (rows, "row"))
+    )
     reach = ""
     if low is not None and high is not None:
         ends = (f"{100 * v:+.2f}" if points else f"{v:+.3g}" for v in (low, high))

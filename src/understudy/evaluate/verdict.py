@@ -233,7 +233,7 @@ class _Wording:
         self, effect: float, low: float, high: float, seeds: int | None, rows: int | None
     ) -> str:
         if seeds is not None:
-            remedy = f"About {seeds:,} seeds on the same rows would decide"
+            remedy = f"About {_count(seeds, 'seed')} on the same rows would decide"
         elif rows is not None:
             remedy = f"More seeds alone cannot decide, but about {_rounded_up(rows):,} rows would"
         else:
@@ -274,7 +274,7 @@ class _Wording:
 
 
 def _count(many: int, noun: str) -> str:
-    return f"{many} {noun}" if many == 1 else f"{many} {noun}s"
+    return f"{many} {noun}" if many == 1 else f"{many:,} {noun}s"
 
 
 def _rounded_up(many: int) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from understudy.errors import ExportError, MissingExtraError
+from understudy.export.load_notes import without_load_notes
 
 # Ada and Hopper were the first to multiply e4m3 numbers.
 CAPABILITY = (8, 9)
@@ -50,11 +51,12 @@ def to_float8(module: nn.Module, *, device: torch.device | str = "cuda") -> nn.M
             f"{type(module).__name__} has none: use `int8`"
         )
     try:
-        from torchao.quantization import (
-            Float8DynamicActivationFloat8WeightConfig,
-            PerRow,
-            quantize_,
-        )
+        with without_load_notes():
+            from torchao.quantization import (
+                Float8DynamicActivationFloat8WeightConfig,
+                PerRow,
+                quantize_,
+            )
     except ImportError as error:
         raise MissingExtraError("torchao", "quantize") from error
     copy = deepcopy(module).to(device).eval().requires_grad_(False)

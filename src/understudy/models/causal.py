@@ -1,5 +1,6 @@
 """What a causal language model is to every other room: states, a head, and one step at a time."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
@@ -68,6 +69,79 @@ class CausalModel(Protocol):
 
     def eval(self) -> nn.Module:
         """As of any module."""
+
+
+class DocumentModel(nn.Module, ABC):
+    """A `CausalModel` that is made of one way through its layers, which is all that differs.
+
+    Attributes:
+        context: the most tokens of a row.
+        begin: the token that a document begins with; None where there is none.
+        end: the token that a document ends with; None where there is none. Without either a row is
+            one document.
+    """
+
+    context: int
+    begin: int | None
+    end: int | None
+
+    @property
+    @abstractmethod
+    def head(self) -> LinearHead:
+        """From states to logits, with the parameters themselves."""
+
+    @abstractmethod
+    def _through(
+        self, tokens: Tensor, mask: Tensor | None, places: Tensor | None, past: Past | None
+    ) -> tuple[Tensor, Past]:
+        """States of the new tokens, and keys and values of all, layer by layer.
+
+        Args:
+            tokens: the new ones.
+            mask: of `seen`; None where a row is one document and nothing was before.
+            places: of `seen`; None with the mask.
+            past: keys and values before; None where nobody remembers, and none come back.
+        """
+
+    def states(self, tokens: Int64[Tensor, " batch length"]) -> Float[Tensor, " batch length dim"]:
+        """What goes into the head.
+
+        Raises:
+            ValueError: a row has no tokens, or more than the context holds.
+        """
+        check_tokens(tokens, context=self.context)
+        if self.begin is None and self.end is None:
+            return self._through(tokens, None, None, None)[0]
+        _, mask, places = seen(tokens, begin=self.begin, end=self.end)
+        return self._through(tokens, mask, places, None)[0]
+
+    def step(
+        self, tokens: Int64[Tensor, " batch length"], past: Past = ()
+    ) -> tuple[Float[Tensor, " batch vocabulary"], Past]:
+        """Logits after the last of the new tokens, and what is remembered of all of them.
+
+        Args:
+            tokens: those that follow what is remembered.
+            past: what the step before gave; empty at the start.
+
+        Raises:
+            ValueError: there are no new tokens, or more in all than the context holds.
+        """
+        before = past[0] if past else None
+        check_tokens(tokens, before, context=self.context)
+        every, mask, places = seen(tokens, before, begin=self.begin, end=self.end)
+        states, memory = self._through(tokens, mask, places, past[1:])
+        return head_logits(states[:, -1], self.head), (every, *memory)
+
+    def forward(
+        self, tokens: Int64[Tensor, " batch length"]
+    ) -> Float[Tensor, " batch length vocabulary"]:
+        """Logits after every token.
+
+        Raises:
+            ValueError: a row has no tokens, or more than the context holds.
+        """
+        return head_logits(self.states(tokens), self.head)
 
 
 def head_logits(

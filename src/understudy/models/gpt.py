@@ -3,19 +3,18 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from understudy.losses.vocabulary import LinearHead
 from understudy.models.arguments import check_dropout, check_sizes
-from understudy.models.causal import Past, check_token, check_tokens, head_logits, seen
+from understudy.models.causal import DocumentModel, Past, check_token
 from understudy.models.gpt_blocks import CausalAttention, CausalBlock, Gelu, Rotary, SwiGLU
 
 Norm = Literal["rms", "layer"]
 Mlp = Literal["swiglu", "gelu"]
 
 
-class GPT(nn.Module):
+class GPT(DocumentModel):
     """Token ids `[batch, length]` to logits of the next token `[batch, length, vocabulary]`.
 
     Blocks normalise first and are listed in `blocks`; positions are rotary and begin anew with
@@ -115,50 +114,11 @@ class GPT(nn.Module):
         last: nn.Module = self.embedding if self.output is None else self.output
         return LinearHead(weight=last.get_parameter("weight"))
 
-    def states(self, tokens: Int64[Tensor, " batch length"]) -> Float[Tensor, " batch length dim"]:
-        """What goes into the head.
-
-        Raises:
-            ValueError: a row has no tokens, or more than the context holds.
-        """
-        check_tokens(tokens, context=self.context)
-        if self.begin is None and self.end is None:
-            places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-            return self._through(tokens, None, places, None)[0]
-        _, mask, places = seen(tokens, begin=self.begin, end=self.end)
-        return self._through(tokens, mask, places, None)[0]
-
-    def step(
-        self, tokens: Int64[Tensor, " batch length"], past: Past = ()
-    ) -> tuple[Float[Tensor, " batch vocabulary"], Past]:
-        """Logits after the last of the new tokens, and what is remembered of all of them.
-
-        Args:
-            tokens: those that follow what is remembered.
-            past: what the step before gave; empty at the start.
-
-        Raises:
-            ValueError: there are no new tokens, or more in all than the context holds.
-        """
-        before = past[0] if past else None
-        check_tokens(tokens, before, context=self.context)
-        every, mask, places = seen(tokens, before, begin=self.begin, end=self.end)
-        states, memory = self._through(tokens, mask, places, past[1:])
-        return head_logits(states[:, -1], self.head), (every, *memory)
-
-    def forward(
-        self, tokens: Int64[Tensor, " batch length"]
-    ) -> Float[Tensor, " batch length vocabulary"]:
-        """Logits after every token.
-
-        Raises:
-            ValueError: a row has no tokens, or more than the context holds.
-        """
-        return head_logits(self.states(tokens), self.head)
-
     def _through(
-        self, tokens: Tensor, mask: Tensor | None, places: Tensor, past: Past | None
+        self, tokens: Tensor, mask: Tensor | None, places: Tensor | None, past: Past | None
     ) -> tuple[Tensor, Past]:
+        if places is None:
+            places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
         states = self.dropout(self.embedding(tokens))
         angles = self.rotary(places, states.dtype)
         memory: list[Tensor] = []

@@ -1,27 +1,21 @@
-"""Terms joined into one loss: what each needs is there, its rows are chosen, its mean is taken."""
+"""Terms joined into one loss: what each needs is there, and its mean counts by its weight."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from understudy.contracts import Batch, Knowledge, Outcomes, Ragged, Task
+from understudy.contracts import Batch, Knowledge, Task
 from understudy.errors import ModelError, TrainingError
-from understudy.objective.calling import (
-    compare,
-    found_at,
-    kept,
-    nothing,
-    on_outcomes,
-    per_row,
-    wide,
-)
-from understudy.objective.checks import check, check_together
-from understudy.objective.masks import kept_rows, mask_for, with_real
+from understudy.objective.answers import Answers
+from understudy.objective.calling import nothing, wide
+from understudy.objective.checks import check
+from understudy.objective.masks import with_real
 from understudy.objective.positions import by_position
-from understudy.objective.terms import AUTO, Term, scheduled
+from understudy.objective.terms import Term
+from understudy.objective.weighed import Weighed
 from understudy.objective.weights import Start, trained
 
 
@@ -38,7 +32,7 @@ class Total:
     parts: dict[str, Tensor]
 
 
-class Objective(nn.Module):
+class Objective(Weighed):
     """A weighted sum of terms."""
 
     def __init__(
@@ -64,21 +58,13 @@ class Objective(nn.Module):
                 only some outcomes are told, or reads what a student of this task does not give;
                 or no term teaches.
         """
-        super().__init__()
-        check_together(terms)
-        self.terms = tuple(terms)
+        super().__init__(terms, task=task)
         self.losses = nn.ModuleList(term.loss for term in terms)
         self.adapters = nn.ModuleDict({t.key: t.adapter for t in terms if t.adapter is not None})
-        self._weights = {t.name: t.weight for t in terms}
-        self._task, self._pad = task, pad
+        self._pad = pad
         for term in terms:
             check(term, task=task, offers=offers, listed=listed)
         self.start: Start | None = None
-
-    @property
-    def task(self) -> Task:
-        """What is asked of the student."""
-        return self._task
 
     @property
     def needs(self) -> frozenset[str]:
@@ -89,11 +75,6 @@ class Objective(nn.Module):
     def spots(self) -> tuple[str, ...]:
         """The layers of the student that are read."""
         return tuple(dict.fromkeys(p.student for term in self.terms for p in term.pairs))
-
-    @property
-    def unbalanced(self) -> tuple[str, ...]:
-        """Terms whose weight is still to be found."""
-        return tuple(name for name, weight in self._weights.items() if weight == AUTO)
 
     @property
     def constrained(self) -> bool:
@@ -110,15 +91,6 @@ class Objective(nn.Module):
         for term in self.terms:
             if hasattr(term.loss, "project") and self.weight(term.name, epoch=epoch, epochs=epochs):
                 term.loss.project(trained(student), self._starts(term))  # type: ignore[operator]
-
-    def balance(self, weights: Mapping[str, float]) -> None:
-        """Fix the weights that were to be found."""
-        self._weights.update({name: float(weight) for name, weight in weights.items()})
-
-    def weight(self, name: str, *, epoch: float, epochs: int) -> float:
-        """A term's weight at a fractional epoch; 1 where it is still to be found."""
-        found = self._weights[name]
-        return 1.0 if found == AUTO else scheduled(found, epoch=epoch, epochs=epochs)
 
     def forward(
         self,
@@ -191,13 +163,19 @@ class Objective(nn.Module):
         batch = with_real(batch, self._pad)
         # Half precision is the student's business; what it is compared with keeps its digits.
         with torch.autocast(student.device.type, enabled=False):
-            own = self._task.comparable(wide(student))
+            answers = Answers(
+                task=self._task,
+                own=self._task.comparable(wide(student)),
+                features=features,
+                teacher=teacher,
+                batch=batch,
+                epoch=epoch,
+                epochs=epochs,
+            )
             return {
                 term.name: self._held(term, weights)
                 if term.reads == "weights"
-                else nothing(own)
-                if not len(own)
-                else self._mean(term, own, features, teacher, batch, (epoch, epochs))
+                else answers.mean(term)
                 for term in self.terms
             }
 
@@ -219,98 +197,3 @@ class Objective(nn.Module):
                 "its `begin(student)` before training"
             )
         return self.start.weights()
-
-    def _mean(
-        self,
-        term: Term,
-        own: Tensor,
-        features: Mapping[str, Tensor],
-        teacher: Knowledge | None,
-        batch: Batch,
-        when: tuple[float, int],
-    ) -> Tensor:
-        epoch, epochs = when
-        if term.labels:
-            return self._over_labelled(term, own, batch, term.loss)
-        if teacher is None:
-            raise ModelError(f"`{term.name}` needs a teacher, but there is none")
-        constants = {}
-        if term.temperature is not None:
-            constants["temperature"] = scheduled(term.temperature, epoch=epoch, epochs=epochs)
-        told = teacher[term.wants[0]]
-        if isinstance(told, Outcomes):
-            return per_row(term, on_outcomes(term, own, told, constants), own).mean()
-        if isinstance(told, Ragged):
-            raise ModelError(
-                f"`{term.name}` compares one row per example, but the teacher's {term.wants[0]} "
-                "are sequences of different lengths"
-            )
-        ours, goals, values, mask = self._both_sides(term, own, features, teacher, batch, epoch)
-        if not term.also:
-            found = compare(term, ours, goals, values, constants, mask)
-            return per_row(term, found, own).mean()
-
-        def labelled(rows: Tensor, labels: Tensor) -> Tensor:
-            del rows
-            sides = kept(ours, seen), kept(goals, seen)
-            extra = kept_rows(mask, seen) | {"labels": labels}
-            return compare(term, *sides, values, constants, extra)
-
-        seen = self._seen(batch)
-        return self._over_labelled(term, own, batch, labelled)
-
-    def _both_sides(
-        self,
-        term: Term,
-        own: Tensor,
-        features: Mapping[str, Tensor],
-        teacher: Knowledge,
-        batch: Batch,
-        epoch: float,
-    ) -> tuple[list[Tensor], list[Tensor], Mapping[str, list[Tensor]], dict[str, Tensor]]:
-        """What a loss compares, after the term's adapter, and which of its tokens count."""
-        if term.pairs:
-            ours = [wide(found_at(features, pair.student, term)) for pair in term.pairs]
-            goals = [wide(teacher.tensor(pair.teacher)) for pair in term.pairs]
-        else:
-            ours = [own]
-            goals = [self._task.comparable(wide(teacher.tensor(term.needs[0])))]
-        if term.adapter is None:
-            return ours, goals, {}, mask_for(term, ours, batch.real)
-        if hasattr(term.adapter, "set_progress"):
-            term.adapter.set_progress(epoch)  # type: ignore[operator]
-        adapted = term.adapter(ours, [goal.detach() for goal in goals], batch)
-        real = batch.real if adapted.mask is None else adapted.mask
-        mask = mask_for(term, adapted.student, real)
-        return adapted.student, adapted.teacher, adapted.values, mask
-
-    def _seen(self, batch: Batch) -> Tensor:
-        if batch.labels is None:
-            return torch.zeros(len(batch), dtype=torch.bool, device=batch.inputs.device)
-        return self._task.labelled(batch.labels)
-
-    def _over_labelled(
-        self, term: Term, own: Tensor, batch: Batch, values: Callable[[Tensor, Tensor], Tensor]
-    ) -> Tensor:
-        """The mean over labelled rows; a mixed row's value is that of both labels, by share."""
-        seen = self._seen(batch)
-        if batch.labels is None or not bool(seen.any()):
-            return nothing(own)
-        # A loss of the user's own need not know that a row may be without a label.
-        whole = bool(seen.all())
-        rows = own if whole else own[seen]
-        labels = batch.labels if whole else batch.labels[seen]
-        found = per_row(term, values(rows, self._labels(labels)), rows)
-        if batch.shares is None or batch.partner_labels is None:
-            return found.mean()
-        shares = batch.shares[seen].to(found.dtype)
-        partners = batch.partner_labels[seen]
-        # A partner without a label has nothing to say: the row's own label speaks for all of it.
-        told = self._task.labelled(partners)
-        shares = torch.where(told, shares, 1.0)
-        safe = torch.where(told if partners.ndim == 1 else told[:, None], partners, labels)
-        other = per_row(term, values(rows, self._labels(safe)), rows)
-        return (shares * found + (1 - shares) * other).mean()
-
-    def _labels(self, labels: Tensor) -> Tensor:
-        return self._task.comparable(labels) if labels.is_floating_point() else labels

@@ -16,16 +16,16 @@ from understudy.errors import ModelError, TrainingError
 from understudy.losses.vocabulary import HiddenLabels, LinearHead
 from understudy.models.causal import CausalModel
 from understudy.models.deployable import Deployable, inner
-from understudy.objective.checks import check_together
 from understudy.objective.joined import Objective, Total
 from understudy.objective.over_vocabulary import Flat, Sides, plan_of
-from understudy.objective.terms import AUTO, Term, scheduled
+from understudy.objective.terms import Term
+from understudy.objective.weighed import Weighed
 
 STATES: Final = "states"
 """The name of a teacher's states as knowledge; its head says what they mean."""
 
 
-class VocabularyObjective(nn.Module):
+class VocabularyObjective(Weighed):
     """A weighted sum of terms over a vocabulary, and of terms that read layers beside them."""
 
     def __init__(
@@ -50,10 +50,8 @@ class VocabularyObjective(nn.Module):
         Raises:
             ModelError: a term that is not made for vocabularies, or that this teacher cannot serve.
         """
-        super().__init__()
-        check_together(terms)
-        self.terms = tuple(terms)
-        self._task, self._head = task, head
+        super().__init__(terms, task=task)
+        self._head = head
         self._plans = {t.name: plan_of(t) for t in terms if t.reads == task.output}
         beside = [term for term in terms if term.reads != task.output]
         self.beside = Objective(beside, task=task, offers=offers, listed=listed) if beside else None
@@ -65,12 +63,6 @@ class VocabularyObjective(nn.Module):
             )
         for name, plan in self._plans.items():
             plan.refuse(name, told=self._told, offers=offers)
-        self._weights = {term.name: term.weight for term in terms}
-
-    @property
-    def task(self) -> Task:
-        """What is asked of the student."""
-        return self._task
 
     @property
     def _told(self) -> str:
@@ -94,11 +86,6 @@ class VocabularyObjective(nn.Module):
         return () if self.beside is None else self.beside.spots
 
     @property
-    def unbalanced(self) -> tuple[str, ...]:
-        """Terms whose weight is still to be found."""
-        return tuple(name for name, weight in self._weights.items() if weight == AUTO)
-
-    @property
     def constrained(self) -> bool:
         """Whether a term reads the student's weights."""
         return self.beside is not None and self.beside.constrained
@@ -112,15 +99,6 @@ class VocabularyObjective(nn.Module):
         """Bring the student's weights back to where the constraints hold them, in place."""
         if self.beside is not None:
             self.beside.project(student, epoch=epoch, epochs=epochs)
-
-    def balance(self, weights: Mapping[str, float]) -> None:
-        """Fix the weights that were to be found."""
-        self._weights.update({name: float(weight) for name, weight in weights.items()})
-
-    def weight(self, name: str, *, epoch: float, epochs: int) -> float:
-        """A term's weight at a fractional epoch; 1 where it is still to be found."""
-        found = self._weights[name]
-        return 1.0 if found == AUTO else scheduled(found, epoch=epoch, epochs=epochs)
 
     def forward(
         self,

@@ -47,14 +47,19 @@ class Truth:
 
 
 def truth(work: Work, positions: NDArray[np.int64]) -> Truth:
-    """The labels of rows; of those that are asked per token, of their scored positions."""
+    """The labels of rows; of those that are asked per token, of their scored positions.
+
+    Where no test row has a label, these are all positions that count, and their labels are -1.
+    """
     material = work.material
     if isinstance(material.task, Embedding):
         return Truth(labels=reference(work, positions))
     labels = material.all_labels.numpy()[positions]
     if material.counted is None:
         return Truth(labels=labels)
-    seen = material.counted.numpy()[positions] & (labels >= 0)
+    seen = material.counted.numpy()[positions]
+    if not _unknown(work):
+        seen = seen & (labels >= 0)
     lengths = seen.sum(axis=1).astype(np.int64)
     if isinstance(material.task, LanguageModel):
         return Truth(labels=with_bytes(work, positions, labels), lengths=lengths)
@@ -78,6 +83,7 @@ def asked(
             its answer.
     """
     material, size = work.material, rows_at_once(work, work.recipe.evaluate.batch_size)
+    whole = whole or _unknown(work)
     order = shortest_first(material.inputs, positions, material.pad)
     shown = Shown(
         inputs=material.inputs,
@@ -103,6 +109,15 @@ def asked(
     if lengths is None:
         return np.asarray(every[np.argsort(order)], np.float32)
     return np.asarray(every[_places(lengths, order)], np.float32)
+
+
+def _unknown(work: Work) -> bool:
+    """Whether words are asked for of which none is known in the test rows: to compare answers."""
+    material = work.material
+    if material.counted is None or isinstance(material.task, LanguageModel):
+        return False
+    labels = material.all_labels.numpy()[material.splits.test]
+    return not material.task.labelled_rows(labels).any()
 
 
 def _places(lengths: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ from understudy.deployed.texts import Tokenizer
 from understudy.errors import ModelError
 from understudy.folders import read_json, write_atomic
 from understudy.pipeline.labelling import Labelled, label
-from understudy.pipeline.teach import Loaded
+from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.work import Work
 from understudy.students.static import Bags, fit_token_vectors, sif_weights
 from understudy.students.static.student import Static

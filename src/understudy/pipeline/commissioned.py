@@ -11,6 +11,7 @@ from understudy.data.language_tokens import Coder, read_coder
 from understudy.errors import ModelError
 from understudy.folders import file_checksum, fingerprint, read_json
 from understudy.models.weights import load_into, read_weights
+from understudy.pipeline.model_marks import model_marks
 from understudy.pipeline.work import Work
 from understudy.recipe import Entry
 from understudy.teachers.writing import write_texts
@@ -57,14 +58,13 @@ def texts_of(work: Work) -> str | None:
     return fingerprint([read_json(about), entry.model_dump(mode="json")])
 
 
-def _weights_mark(work: Work) -> list[str]:
+def _weights_mark(work: Work) -> dict[str, str]:
     """The checksums of what the teacher is loaded from."""
     section = work.recipe.teacher
-    folder = section.model.parameters.get("folder") if section.model is not None else None
-    files = sorted(work.place.resolve(str(folder)).glob("*.safetensors")) if folder else []
+    marks = model_marks(section.model, work.place)
     if section.weights is not None:
-        files.append(work.place.resolve(section.weights))
-    return [file_checksum(file) for file in files]
+        marks["weights"] = file_checksum(work.place.resolve(section.weights))
+    return marks
 
 
 def _written(work: Work, path: Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from understudy.export.onnx import stored_parameters
 from understudy.models.deployable import Deployable
 from understudy.pipeline.deploy import STUDENT, STUDENT_INT8
 from understudy.pipeline.distil import Trained, trained_module
+from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.members import own_preprocess, weights_name
-from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Material, Work
 from understudy.pipeline.zero_shot import alone
 

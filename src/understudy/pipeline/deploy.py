@@ -21,9 +21,9 @@ from understudy.models.deployable import Deployable
 from understudy.pipeline.asking import of_file, predict
 from understudy.pipeline.chain import learned_ranges
 from understudy.pipeline.distil import Trained, trained_module
+from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.prepare import run_tokenizer
 from understudy.pipeline.sentence_folder import save_folders
-from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import FACTS, Material, Work
 from understudy.pipeline.writing import decoders
 from understudy.recipe import QuantizeStep

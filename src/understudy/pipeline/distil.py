@@ -10,12 +10,15 @@ from understudy.folders import read_json
 from understudy.models.deployable import Deployable
 from understudy.objective import objective_of
 from understudy.pipeline.chain import as_after, chain_marks
-from understudy.pipeline.labelling import Labelled, label, live, stored_views
+from understudy.pipeline.fresh import fresh_student
+from understudy.pipeline.labelling import Labelled, label
 from understudy.pipeline.language import codec_of, head_of, is_language, told_by
+from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.matching import Found, match_layers
+from understudy.pipeline.portioning import live, stored_views
 from understudy.pipeline.prepare import view_marks
-from understudy.pipeline.student import fresh_student, student_mark
-from understudy.pipeline.teach import Loaded, joint
+from understudy.pipeline.student import student_mark
+from understudy.pipeline.teach import joint
 from understudy.pipeline.training import Arm, Lesson, train, what_counts
 from understudy.pipeline.without_labels import check_needs
 from understudy.pipeline.work import Work

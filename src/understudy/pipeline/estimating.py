@@ -12,15 +12,9 @@ from understudy.labels.manifest import plan_of
 from understudy.labels.portions import Order, shard_pieces
 from understudy.pipeline.crew import Crew
 from understudy.pipeline.distil import layers, needed
-from understudy.pipeline.labelling import (
-    cut_rows,
-    fingerprints,
-    keeps,
-    layers_in,
-    live,
-    stored_views,
-)
+from understudy.pipeline.labelling import fingerprints, keeps, layers_in
 from understudy.pipeline.passing import choose_way
+from understudy.pipeline.portioning import cut_rows, live, stored_views
 from understudy.pipeline.prepare import load, prepare
 from understudy.pipeline.student import begin
 from understudy.pipeline.work import Work

@@ -5,14 +5,16 @@ This is the only place where test rows are read. Nothing here chooses anything.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_arrays
-from torch import nn
+from torch import Tensor, nn
 
+from understudy.contracts import Batch, Teacher
 from understudy.deployed import Deployed
 from understudy.errors import DataError
 from understudy.evaluate.quality import Score, interval, row_values
@@ -24,9 +26,9 @@ from understudy.pipeline.costing import costs_of
 from understudy.pipeline.deploy import STUDENT, STUDENT_INT8
 from understudy.pipeline.distil import Trained, trained_module
 from understudy.pipeline.language import is_language
+from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.questions import STAGE as QUESTIONS
-from understudy.pipeline.reference import reference
-from understudy.pipeline.teach import Loaded
+from understudy.pipeline.reference import reference, teachers_vectors
 from understudy.pipeline.without_labels import WHY, labelled, primary_score, told_verdict
 from understudy.pipeline.work import Work
 from understudy.pipeline.worth import worth
@@ -155,7 +157,11 @@ def _teacher_answers(work: Work, loaded: Loaded, positions: NDArray[np.int64]) -
     if not work.recipe.task.has_labels:
         return reference(work, positions)  # asked already, in its own tokens
     teacher, output = loaded.teacher, work.material.task.output
-    answers = asked(work, positions, lambda batch: teacher(batch).tensor(output))
+    ask = partial(_answer, teacher, output)
+    if work.material.teaching is None:
+        answers = asked(work, positions, ask)
+    else:  # in its own tokens
+        answers = teachers_vectors(work, ask, positions)
     bad = np.asarray(~np.isfinite(answers).all(axis=1))
     if bad.any() and work.recipe.labels.on_bad_rows == "skip":
         # What says nothing of a row knows nothing of it: equal probabilities, or the mean.
@@ -166,6 +172,10 @@ def _teacher_answers(work: Work, loaded: Loaded, positions: NDArray[np.int64]) -
             "its score counts them as rows that it knows nothing of"
         )
     return answers
+
+
+def _answer(teacher: Teacher, output: str, batch: Batch) -> Tensor:
+    return teacher(batch).tensor(output)
 
 
 def _file_answers(work: Work, name: str, positions: NDArray[np.int64]) -> Array:
@@ -199,7 +209,8 @@ def _verdict(
 ) -> tuple[dict[str, Any], list[str]]:
     by_text = truth(work, test_rows(work)).rows(primary)
     if work.unlabelled:
-        verdict, beside = told_verdict(work, answers, labels, by_text)
+        tested = len(test_rows(work))
+        verdict, beside = told_verdict(work, answers, labels, by_text, tested=tested)
         data = _plain(verdict, None, work.recipe.evaluate.margin)
         return data | {"against_teacher": beside}, [WHY]
     rows = {

@@ -1,34 +1,30 @@
 """Stage `labels`: ask the teacher once per row and view, and store what it says."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from understudy import build
-from understudy.contracts import Batch, Silent, Teacher
-from understudy.data.lengths import shortest_first
-from understudy.data.loaders import MemoryLoader
-from understudy.data.prefetch import Ahead
+from understudy.contracts import Teacher
 from understudy.folders import fingerprint
 from understudy.labels.manifest import MANIFEST, read_manifest
 from understudy.labels.place import LocalPlace, Place, manifest_at
-from understudy.labels.portions import Keep, Portions, cut
-from understudy.labels.record import Engine, Serial, record
+from understudy.labels.portions import Keep
+from understudy.labels.record import record
 from understudy.labels.store import LabelStore
-from understudy.pipeline.crew import Crew
 from understudy.pipeline.earlier import SPENT, Spent, take_over
 from understudy.pipeline.language import codec_of, told_by
-from understudy.pipeline.passing import Way, as_begun, choose_way, on
-from understudy.pipeline.prepare import chain_of_views, load, view_marks
+from understudy.pipeline.loaded import Loaded
+from understudy.pipeline.passing import choose_way
+from understudy.pipeline.portioning import cut_rows, engine_for, live, stored_views, view_seed
+from understudy.pipeline.prepare import chain_of_views, view_marks
 from understudy.pipeline.shared_store import shared_store
-from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
-from understudy.recipe import Entry, loads, to_yaml
+from understudy.recipe import Entry
 from understudy.teachers.cached import CachedTeacher
 from understudy.teachers.checked import CheckedTeacher
 
@@ -48,22 +44,6 @@ class Labelled:
     seconds: float = 0.0
     plan: str = ""
     left_out: tuple[int, ...] = ()
-
-
-def live(work: Work) -> bool:
-    """Whether the teacher is asked at every step: as told, or for views that nobody counted."""
-    options = work.recipe.labels
-    return options.use == "live" or (bool(work.recipe.data.views) and options.views is None)
-
-
-def stored_views(work: Work) -> int | None:
-    """How many views of each row are stored; None where rows are stored as they are."""
-    return work.recipe.labels.views if work.recipe.data.views and not live(work) else None
-
-
-def view_seed(work: Work, seed: int) -> int:
-    """What the views of an arm are drawn from: stored ones are the same for every seed."""
-    return work.recipe.data.seed if stored_views(work) is not None else seed
 
 
 def label(work: Work, loaded: Loaded, needs: frozenset[str]) -> Labelled:
@@ -180,49 +160,6 @@ def layers_in(work: Work, keep: Mapping[str, Keep]) -> tuple[str, ...]:
     return tuple(sorted(set(keep) - {work.task.output}))
 
 
-def engine_for(work: Work, way: Way, portions: Portions, layers: tuple[str, ...] = ()) -> Engine:
-    """Who asks the teacher: this process, or workers that load run and teacher for themselves."""
-    options = work.recipe.labels
-    if options.engine == "serial":
-        return Serial(CheckedTeacher(way.teacher, finite=False, compare=False), portions)
-    from understudy.labels.ray_engine import RayEngine
-
-    make = Worker(
-        recipe=to_yaml(work.recipe),
-        place=work.place.folder.absolute(),
-        run=work.folder.absolute(),
-        made=way.made,
-        layers=layers,
-    )
-    gpus = 1 if way.device == "cuda" else 0
-    return RayEngine(make, workers=options.workers, gpus=gpus)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Worker:
-    """What a worker in another process builds teacher and rows from: files that all can read."""
-
-    recipe: str
-    place: Path
-    run: Path
-    made: Mapping[str, Any]
-    layers: tuple[str, ...] = ()
-
-    def __call__(self) -> tuple[Teacher, Portions]:
-        """The teacher in its backends, and the rows cut as everywhere."""
-        recipe, place = loads(self.recipe, folder=self.place)
-        work = Work(
-            recipe=recipe,
-            place=place,
-            folder=self.run,
-            progress=Silent(),
-            crew=Crew(),
-            load=load,
-        )
-        way = as_begun(work, self.made, self.layers)
-        return CheckedTeacher(way.teacher, finite=False, compare=False), cut_rows(work, way)
-
-
 def _begun(place: Place, marks: Mapping[str, str]) -> Mapping[str, Any]:
     """How an unfinished store of the same labels was begun: whoever goes on does as it did."""
     manifest = manifest_at(place)
@@ -256,50 +193,3 @@ def keeps(work: Work, needs: frozenset[str]) -> dict[str, Keep]:
     return {
         name: Keep(codec=own if name in answers else whole, reads=name) for name in sorted(needs)
     }
-
-
-def cut_rows(work: Work, way: Way) -> Portions:
-    """The training rows in all their stored views, view by view, cut into shards."""
-    material, count, batch_size = work.teaching, stored_views(work), way.batch_size
-    positions = np.sort(material.splits.train)
-    positions = positions[shortest_first(material.inputs, positions, material.pad)]
-    loader = MemoryLoader(
-        inputs=material.inputs,
-        labels=None,
-        ids=material.ids,
-        positions=positions,
-        batch_size=batch_size,
-        views=chain_of_views(work, seed=view_seed(work, 0)) if count is not None else None,
-        pad=material.pad,
-        counted=material.counted,
-    )
-
-    # Our own views take a hundredth of a network's time: a second thread would only stand in the
-    # way of those that compute. A transform of the user's may take as long as the teacher.
-    slow = any(entry.kind == "custom" for entry in work.recipe.data.views)
-
-    def batches(start: int, stop: int) -> Iterable[Batch]:
-        rows = range(start, stop, batch_size)
-        found = _batches(loader, positions, rows, stop, count)
-        ready = (on(batch, way.device) for batch in found)
-        return Ahead(ready) if slow else ready
-
-    return cut(
-        batches,
-        rows=len(positions) * (count or 1),
-        batch_size=batch_size,
-        shard_rows=work.recipe.labels.shard_rows,
-    )
-
-
-def _batches(
-    loader: MemoryLoader,
-    positions: NDArray[np.int64],
-    starts: range,
-    stop: int,
-    views: int | None,
-) -> Iterator[Batch]:
-    for start in starts:
-        rows = np.arange(start, min(start + starts.step, stop))
-        shown = None if views is None else 1 + rows // len(positions)
-        yield loader.batch(positions[rows % len(positions)], shown)

@@ -6,13 +6,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from understudy.errors import ModelError
 from understudy.features.hooks import capture
 from understudy.models.deployable import Deployable
 from understudy.pipeline.distil import Trained, trained_module
 from understudy.pipeline.judge import test_rows
-from understudy.pipeline.teach import Loaded
+from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.work import Work
 from understudy.report.maps import project
 from understudy.students.heads import head_spot
@@ -36,8 +37,11 @@ def feature_map(work: Work, arms: Sequence[Trained], loaded: Loaded) -> dict[str
     first = next(arm for arm in arms if arm.arm == "student")
     try:
         seen = [
-            _features(work, module, positions)
-            for module in (loaded.module, trained_module(work, first))
+            _features(module, material.inputs[torch.from_numpy(positions)])
+            for module, material in (
+                (loaded.module, work.teaching),
+                (trained_module(work, first), work.material),
+            )
         ]
     except ModelError:  # a network without a last linear layer
         return None
@@ -72,8 +76,7 @@ def importance_of(summary: dict[str, Any]) -> dict[str, Any] | None:
     return {"by": found["by"], "blocks": blocks, "explained": found["explained"]}
 
 
-def _features(work: Work, module: Deployable, positions: NDArray[np.int64]) -> NDArray[Any]:
-    rows = work.material.inputs[torch.from_numpy(positions)]
+def _features(module: Deployable, rows: Tensor) -> NDArray[Any]:
     with torch.inference_mode():
         fed = module.preprocess(rows)
         spot = head_spot(module.network, fed[:2])

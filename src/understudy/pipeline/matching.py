@@ -15,9 +15,9 @@ from understudy.errors import ModelError
 from understudy.features.hooks import capture
 from understudy.models.deployable import Deployable, inner
 from understudy.objective import Objective
+from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.members import member_module
 from understudy.pipeline.shared_words import by_words, words_known, words_line
-from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
 from understudy.recipe import Phase
 from understudy.teachers.torch_module import TorchTeacher

@@ -13,6 +13,7 @@ from understudy.errors import ModelError
 from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_rescale, read_weights
 from understudy.pipeline.language import fitting, is_language, own_tokenizer, reads_its_own_tokens
+from understudy.pipeline.own_classifier import settle
 from understudy.pipeline.work import Work
 from understudy.pipeline.zero_shot import load_zero_shot
 from understudy.recipe import MemberSection, TeacherSection
@@ -77,6 +78,7 @@ def member_module(work: Work, section: Section) -> Deployable:
         network = make()
         if is_language(work.recipe):
             fitting(work, network, who="the teacher", tokenizer=own_tokenizer(work, section.model))
+        settle(work, network, who="the teacher")
         module = material.deployable(network, scaled=trained)
     if section.weights is not None:
         rescale = read_rescale(work.place.resolve(section.weights))

@@ -15,7 +15,7 @@ from understudy.errors import ModelError, UnderstudyError
 from understudy.pipeline.own_tokenizers import own_tokenizer
 from understudy.tasks import AnyTask, Classification
 from understudy.teachers.hf_model import TokenModel
-from understudy.teachers.text_teacher import Text, TextTeacher
+from understudy.teachers.text_teacher import Text, TextTeacher, as_text
 
 Predict = Callable[[list[Text]], Any]
 _FEW = 16
@@ -56,7 +56,7 @@ def text_teacher(
         other = None if own is None else own_tokenizer(own, ())
         reads = tokenizer if other is None else other
         module = _module(teacher, reads, task)
-        few = [_plain(row) for row in texts[:2]]
+        few = [as_text(row) for row in texts[:2]]
         answer = _tried(lambda: _tokens(module, reads)(few), "the teacher")
         _check_width(answer, task)
         if other is None:
@@ -73,7 +73,7 @@ def text_teacher(
             "a teacher of texts must be a module, a callable of a list of strings, or have "
             f"`predict_proba`, but got {type(teacher).__name__}"
         )
-    few = [_plain(row) for row in texts[:_FEW]]
+    few = [as_text(row) for row in texts[:_FEW]]
     return TextTeacher(
         predict,
         texts=texts,
@@ -182,7 +182,3 @@ def _tried(ask: Callable[[], Any], who: str) -> Any:
             "list of strings; a module rows of token ids, and a model of Hugging Face needs a head "
             "(`AutoModelForSequenceClassification`)"
         ) from error
-
-
-def _plain(row: Sequence[str]) -> Text:
-    return row[0] if len(row) == 1 else (row[0], row[1])

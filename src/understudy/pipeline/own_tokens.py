@@ -1,10 +1,11 @@
-"""Rows of texts as a sentence encoder reads them: in the tokens that it was trained with.
+"""Rows of texts as a pretrained teacher reads them: in the tokens that it was trained with.
 
-Student and teacher may have tokenizers of their own. The texts are the same, so a vector belongs
+Student and teacher may have tokenizers of their own. The texts are the same, so an answer belongs
 to a row whatever its tokens are, and labels are stored by the row's id.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -14,17 +15,17 @@ from understudy.data.texts import tokenized
 from understudy.data.tokens import TokenFacts, Tokens
 from understudy.deployed.texts import Tokenizer
 from understudy.errors import DataError, ModelError
-from understudy.folders import file_checksum
+from understudy.pipeline.own_classifier import reads_alone
 from understudy.pipeline.shared_words import by_words
 from understudy.pipeline.work import Material, Work
 from understudy.recipe import Entry, Source
 from understudy.tasks import Embedding
-from understudy.teachers.hf_encoder import usable_length
+from understudy.teachers.hf_classifier import classifier_home
+from understudy.teachers.hf_encoder import positions_in, there
+from understudy.teachers.sentence_encoder import transformer_folder
 from understudy.teachers.sentence_model import known_ids, own_tokenizer, sentence_width
 
 KIND = "sentence_encoder"
-# Of its parts too: how vectors are pooled and projected stands in folders of their own.
-_FILES = ("*.json", "*.safetensors", "*/*.json", "*/*.safetensors")
 
 
 def encoder_folder(entry: Entry | None, place: Source) -> str | None:
@@ -32,16 +33,6 @@ def encoder_folder(entry: Entry | None, place: Source) -> str | None:
     if entry is None or entry.kind != KIND:
         return None
     return build.folder(str(entry.parameters["folder"]), place)
-
-
-def folder_marks(entry: Entry | None, place: Source) -> dict[str, str]:
-    """What such a teacher is a function of: the checksums of its files, by name."""
-    folder = encoder_folder(entry, place)
-    home = None if folder is None else place.resolve(folder)
-    if home is None or not home.is_dir():
-        return {}
-    files = sorted(file for pattern in _FILES for file in home.glob(pattern))
-    return {file.relative_to(home).as_posix(): file_checksum(file) for file in files}
 
 
 def told_width(work: Work) -> int | None:
@@ -103,17 +94,17 @@ def with_teaching(work: Work, material: Material) -> Material:
     """The material, and beside it the same rows as the teacher reads them, where that differs.
 
     Raises:
-        DataError: a student that is cut from its teacher, or random views, need its tokens.
+        DataError: a student that is made of its teacher, or random views, need its tokens.
         ModelError: the teacher has no tokenizer.
     """
-    folder = encoder_folder(work.recipe.teacher.model, work.place)
-    if folder is None or material.tokenizer is None:
+    found = None if material.tokenizer is None else _reads(work)
+    if found is None or material.tokenizer is None:
         return material
-    own = own_tokenizer(folder)
+    folder, own, home = found
     if own.content == material.tokenizer.content:
         return material
     _check_tokens(work, folder)
-    own = _within(own, folder, work)
+    own = _within(own, home, work)
     rows = tokenized(material.rows, own)
     facts = TokenFacts.of(own)
     ready: Tokens = facts.preprocess()
@@ -131,9 +122,18 @@ def with_teaching(work: Work, material: Material) -> Material:
     return replace(material, teaching=teaching)
 
 
-def _within(own: Tokenizer, folder: str, work: Work) -> Tokenizer:
+def _reads(work: Work) -> tuple[str, Tokenizer, Path] | None:
+    """A teacher's folder as the recipe names it, its tokenizer, and where its configuration is."""
+    folder = encoder_folder(work.recipe.teacher.model, work.place)
+    if folder is not None:
+        return folder, own_tokenizer(folder), transformer_folder(there(folder))
+    found = reads_alone(work)
+    return None if found is None else (*found, classifier_home(found[0]))
+
+
+def _within(own: Tokenizer, home: Path, work: Work) -> Tokenizer:
     """The tokenizer, cutting texts where the model ends or where the recipe cuts them."""
-    limit = usable_length(folder, own.pad)
+    limit = positions_in(home, own.pad)
     told = work.recipe.data.tokenizer.max_length
     # A text that is cut for the student is not told whole by its teacher.
     most = min(bound for bound in (own.length, limit, told) if bound is not None)
@@ -143,13 +143,16 @@ def _within(own: Tokenizer, folder: str, work: Work) -> Tokenizer:
 def _check_tokens(work: Work, folder: str) -> None:
     recipe = work.recipe
     remedy = f"set `data.tokenizer: {recipe.teacher.model.parameters['folder']}`"  # type: ignore[union-attr]
-    if recipe.student.from_teacher or recipe.student.token_vectors is not None:
+    made_of_it = recipe.student.token_vectors or recipe.student.reused_head
+    if recipe.student.inherits or made_of_it is not None:
         raise DataError(
             "a student that is made of its teacher's parts reads its tokens, but this run's "
             f"tokenizer is not the one in {folder}: {remedy}"
         )
-    if recipe.data.views or recipe.labels.use == "live":
+    if recipe.data.views or recipe.labels.use == "live" or recipe.transfer is not None:
         what = "random `data.views` change" if recipe.data.views else "`labels.use: live` hands on"
+        if recipe.transfer is not None:
+            what = "`transfer` asks for features of"
         raise DataError(
             f"{what} the student's tokens, which this teacher cannot read, as its tokenizer is "
             f"the one in {folder}: remove it, or {remedy}"

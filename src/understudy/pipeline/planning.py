@@ -17,9 +17,10 @@ from understudy.models.deployable import Deployable
 from understudy.models.weights import load_into, read_weights
 from understudy.pipeline.crew import Crew
 from understudy.pipeline.cutting import choose, latency_ms
+from understudy.pipeline.fresh import begin_plain
 from understudy.pipeline.members import member_module
 from understudy.pipeline.prepare import load, prepare
-from understudy.pipeline.student import begin_plain, try_export
+from understudy.pipeline.student import try_export
 from understudy.pipeline.work import Work
 from understudy.recipe import Cut, Recipe, Source
 from understudy.students.planning import plan_table

@@ -96,9 +96,10 @@ def read_rows(work: Work) -> Rows:
     """The raw rows, checked."""
     rows = build.source(source_of(work), work.place)()
     rows = with_unlabelled(rows, build.unlabelled(work.recipe.data, work.place))
-    rows = described(rows, work.recipe.teacher.told_classes)
-    check_rows(rows)
     kind = work.recipe.task.kind
+    told = work.recipe.teacher.told_classes
+    rows = described(rows, told, each_word=kind == "token_classification")
+    check_rows(rows)
     found = rows.task
     if kind not in (found, "embedding") and rows.labels is not None:
         raise DataError(

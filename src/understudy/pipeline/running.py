@@ -20,15 +20,16 @@ from understudy.pipeline.crew import Crew, muster
 from understudy.pipeline.deploy import STUDENT, STUDENT_INT8, export
 from understudy.pipeline.distil import Trained, distil, layers, needed
 from understudy.pipeline.judge import evaluate
-from understudy.pipeline.labelling import label, live
+from understudy.pipeline.labelling import label
+from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.mapping import feature_map, importance_of
 from understudy.pipeline.other_task import other_rows
 from understudy.pipeline.pictures import pictures
+from understudy.pipeline.portioning import live
 from understudy.pipeline.prepare import load, prepare
 from understudy.pipeline.questions import questions
 from understudy.pipeline.stepping import step_rows
 from understudy.pipeline.student import begin
-from understudy.pipeline.teach import Loaded
 from understudy.pipeline.transferring import transfer
 from understudy.pipeline.without_labels import control_of
 from understudy.pipeline.work import Work

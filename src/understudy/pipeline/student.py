@@ -1,37 +1,32 @@
 """Stage `student`: start weights per seed, fresh or cut from the teacher, and a dry run."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from understudy import build
 from understudy.contracts import Student
 from understudy.errors import ExportError, ModelError, UnderstudyError
 from understudy.evaluate.cost import parameters
 from understudy.export.forms import Form, make_form
 from understudy.export.onnx import export_onnx
 from understudy.folders import read_json
-from understudy.models.deployable import Deployable, inner
-from understudy.models.weights import load_into, read_weights, save_weights, weights_fingerprint
+from understudy.models.deployable import Deployable
+from understudy.models.weights import save_weights, weights_fingerprint
 from understudy.pipeline.chain import chain_marks, dry_run
-from understudy.pipeline.closed_form import closed_form, closed_mark, take_start
-from understudy.pipeline.cutting import Chosen, again, choose, latency_ms, untrained_teacher
-from understudy.pipeline.language import fitting, is_language, reads_its_own_tokens
+from understudy.pipeline.closed_form import closed_form, closed_mark
+from understudy.pipeline.cutting import Chosen, choose, latency_ms, untrained_teacher
+from understudy.pipeline.fresh import begin_plain, fresh_student, regularised
+from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.matching import rehearse
 from understudy.pipeline.members import load_teacher
+from understudy.pipeline.model_marks import model_marks
 from understudy.pipeline.prepare import signatures
-from understudy.pipeline.teach import Loaded, teach
+from understudy.pipeline.teach import teach
 from understudy.pipeline.token_vectors import take_token_vectors
-from understudy.pipeline.work import Given, Work
+from understudy.pipeline.work import Work
 from understudy.students.lora import merged
 from understudy.students.planning import plan_table
-from understudy.students.regularised import with_dropout, with_stochastic_depth
-from understudy.students.reused_head import reused_head
-from understudy.students.scratch import scratch
-from understudy.students.static.student import Static
 
 # Enough to calibrate a file that is thrown away.
 FEW_ROWS = 8
@@ -72,7 +67,7 @@ def rehearse_cuts(work: Work) -> None:
     if work.crew.leads:
         cuts, whole = work.recipe.student.from_teacher, untrained_teacher(work)
         chosen = choose(work, cuts, whole, seed=0, rehearsal=True)
-        module = _regularised(work, chosen.module)
+        module = regularised(work, chosen.module)
         folder = work.folder / ".work"
         folder.mkdir(parents=True, exist_ok=True)
         try_export(work, module, folder / "dry-run.onnx")
@@ -149,6 +144,8 @@ def student_mark(work: Work) -> dict[str, Any]:
         "teacher": teacher,
         "code": signatures(entry, work.place) if entry and entry.kind == "custom" else {},
         "data": work.data_mark,
+        # Only where there are any: other students keep the fingerprint that they have.
+        **({"files": marks} if (marks := model_marks(entry, work.place)) else {}),
         **({"closed_form": closed_mark(work)} if section.computed else {}),
         **({} if work.given is None else {"given": dict(work.given.mark)}),
     }
@@ -162,7 +159,7 @@ def _build(work: Work, folder: Path) -> dict[str, Any]:
     for seed in work.recipe.seed_list:
         if work.recipe.student.from_teacher:
             chosen = _cut(work, seed)
-            module, plans[str(seed)] = _regularised(work, chosen.module), chosen.plans
+            module, plans[str(seed)] = regularised(work, chosen.module), chosen.plans
             first = first or chosen
         else:
             module = fresh_student(work, seed).module  # type: ignore[assignment]
@@ -234,88 +231,3 @@ def try_export(work: Work, module: Deployable, path: Path, *, keep: bool = False
         raise ExportError(f"the student cannot be deployed as it is: {error}") from error
     if not keep:
         path.unlink()
-
-
-def begin_plain(work: Work) -> Deployable:
-    """The first seed's fresh network as it stands in the recipe, without what a teacher gives."""
-    section, facts = work.recipe.student, work.material.facts
-    assert section.model is not None
-    reads_its_own_tokens(work, section.model, who="the student")
-    make = build.network(section.model, facts, work.place, where="the student's model")
-    seed = work.recipe.seed_list[0]
-    module = scratch(lambda: work.material.deployable(make()), seed=seed).module
-    assert isinstance(module, Deployable)
-    return module
-
-
-def fresh_student(work: Work, seed: int) -> Student:
-    """The student of a seed with its start weights; the control starts from the same."""
-    section = work.recipe.student
-    if work.given is not None:
-        return _given(work, work.given)
-    if section.from_teacher:
-        return _inherited(work, seed)
-    assert section.model is not None
-    make = build.network(
-        section.model, work.material.facts, work.place, where="the student's model"
-    )
-    student = scratch(lambda: work.material.deployable(make()), seed=seed)
-    whole = student.module
-    if is_language(work.recipe):
-        fitting(work, inner(whole), who="the student")
-    assert isinstance(whole, Deployable)
-    provenance: Mapping[str, str] = {}
-    if isinstance(whole.network, Static):
-        take_start(work, whole.network)
-    if section.token_vectors is not None:
-        provenance = take_token_vectors(work, whole)
-    if section.reused_head is not None:
-        _, modules = load_teacher(work)
-        if len(modules) != 1 or modules[0] is None:
-            raise ModelError("`reused_head` needs one teacher that is a PyTorch `model`")
-        rows = work.material.inputs[torch.from_numpy(work.material.splits.train[:2])]
-        made = reused_head(
-            whole.network,
-            modules[0].network,
-            whole.preprocess(rows),
-            seed=seed,
-            **section.reused_head.model_dump(),
-        )
-        whole.network, provenance = made.module, {**provenance, **made.provenance}
-    return Student(module=_regularised(work, whole), provenance=provenance)
-
-
-def _inherited(work: Work, seed: int) -> Student:
-    """The student of a seed as it was cut from the teacher."""
-    folder = work.folder / "student"
-    plans = read_json(folder / "stage.json")["summary"]["plans"][str(seed)]
-    _, modules = load_teacher(work)
-    assert modules[0] is not None
-    student = again(work, plans, modules[0], seed=seed)
-    module = student.module
-    assert isinstance(module, Deployable)
-    _regularised(work, module)
-    path = folder / f"seed-{seed}.safetensors"
-    load_into(module, read_weights(path), source=str(path))
-    return Student(module=module, provenance=student.provenance)
-
-
-def _given(work: Work, given: Given) -> Student:
-    """The student that another room made, around it what the data needs."""
-    made = given.make()
-    module = _regularised(work, work.material.deployable(made.module))
-    return Student(module=module, provenance=made.provenance)
-
-
-def _regularised(work: Work, module: Deployable) -> Deployable:
-    """With what is left out at random while training."""
-    section = work.recipe.student
-    network: nn.Module = module.network
-    if section.dropout:
-        network = with_dropout(network, section.dropout)
-    if section.stochastic_depth:
-        rows = work.material.inputs[torch.from_numpy(work.material.splits.train[:2])]
-        fed = module.preprocess(rows)
-        network = with_stochastic_depth(network, fed, section.stochastic_depth)
-    module.network = network
-    return module

@@ -1,7 +1,6 @@
 """Stage `teacher`: come by the model that knows, loaded or trained."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,10 @@ from understudy.models.weights import (
 )
 from understudy.objective import control_of
 from understudy.pipeline.crew import Crew, wanted_devices
-from understudy.pipeline.language import is_language, rows_at_once, speaker, validating
-from understudy.pipeline.members import (
-    Section,
-    load_member,
-    load_teacher,
-    member_module,
-    weights_name,
-)
-from understudy.pipeline.own_tokens import folder_marks
+from understudy.pipeline.language import rows_at_once, validating
+from understudy.pipeline.loaded import Loaded
+from understudy.pipeline.members import Section, load_member, member_module, weights_name
+from understudy.pipeline.model_marks import model_marks
 from understudy.pipeline.prepare import chain_of_views, signatures, view_marks
 from understudy.pipeline.reference import refer, turn
 from understudy.pipeline.validating import validation_loader
@@ -39,66 +33,11 @@ from understudy.pipeline.zero_shot import encoder_mark, tell
 from understudy.recipe import MemberSection, Training
 from understudy.teachers.checked import CheckedTeacher
 from understudy.teachers.ensemble import EnsembleTeacher
+from understudy.teachers.hf_classifier import HFClassifier
 from understudy.teachers.sentence_model import SentenceModel
 from understudy.teachers.torch_module import TorchTeacher
 
 WEIGHTS = weights_name(0)
-
-
-class Loaded:
-    """A teacher that can be asked; it is loaded when it is, which a finished run never does."""
-
-    def __init__(self, work: Work, summary: Mapping[str, Any]) -> None:
-        """Remember where it is.
-
-        Args:
-            work: the run.
-            summary: what the stage said of it: fingerprint, parameters, seconds.
-        """
-        self.summary = summary
-        self.offers = frozenset({work.task.output})
-        self._work = work
-
-    @cached_property
-    def _parts(self) -> tuple[Teacher, list[Deployable | None]]:
-        return load_teacher(self._work)
-
-    @property
-    def teacher(self) -> Teacher:
-        """Answers batches."""
-        return self._parts[0]
-
-    def reading(self, needs: Iterable[str]) -> Teacher:
-        """The teacher as one that also offers layers.
-
-        Args:
-            needs: names of knowledge; all but its answer are layers.
-
-        Raises:
-            ModelError: it is no PyTorch module, or has no such layer.
-        """
-        if is_language(self._work.recipe):
-            return speaker(self._work, self.module, "states")
-        layers = sorted(set(needs) - self.offers)
-        if not layers:
-            return self.teacher
-        if self.module is None:
-            raise ModelError(
-                f"the layers {', '.join(layers)} can be read in a PyTorch teacher only: give it as "
-                "`model`"
-            )
-        return TorchTeacher(self.module, output=self._work.task.output, spots=layers)
-
-    @property
-    def module(self) -> Deployable | None:
-        """The PyTorch module behind it, where there is one: it can be exported then."""
-        modules = self._parts[1]
-        return modules[0] if len(modules) == 1 else None
-
-    @property
-    def modules(self) -> list[Deployable | None]:
-        """The module of every member of an ensemble, None where a member has none."""
-        return self._parts[1]
 
 
 def teach(work: Work) -> Loaded:
@@ -138,15 +77,9 @@ def _beyond(section: Section, work: Work, which: str) -> dict[str, Any]:
             beside = path.with_name(f"{path.name}.data")
             if beside.is_file():
                 depends[f"{which}{name} data"] = file_checksum(beside)
-    if section.model is not None and section.model.kind in ("hf_encoder", "hf_causal"):
-        folder = work.place.resolve(str(section.model.parameters["folder"]))
-        # Large models are divided over several files.
-        for file in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
-            if file.is_file():
-                depends[f"{which}{file.name}"] = file_checksum(file)
     if section.zero_shot is not None:
         depends[f"{which}encoder"] = encoder_mark(section.zero_shot, work.place)
-    depends |= {f"{which}{n}": mark for n, mark in folder_marks(section.model, work.place).items()}
+    depends |= {f"{which}{n}": mark for n, mark in model_marks(section.model, work.place).items()}
     for name in ("model", "predictor"):
         entry = getattr(section, name)
         if entry is not None and entry.kind == "custom":
@@ -190,7 +123,16 @@ def _teacher(work: Work, folder: Path, mark: str) -> dict[str, Any]:
         "fingerprint": fingerprint([mark, weights_fingerprint(module)]),
         "parameters": parameters(module),
         "seconds": seconds,
+        "notes": _notes(work, module),
     }
+
+
+def _notes(work: Work, module: Deployable) -> list[str]:
+    """What a person should know of how the classes of a fine-tuned model were matched."""
+    note = module.network.note if isinstance(module.network, HFClassifier) else ""
+    if note:
+        work.progress.say(f"teacher: {note}")
+    return [note] if note else []
 
 
 def _ensemble(
@@ -215,6 +157,7 @@ def _ensemble(
                 save_weights(module.network, folder / name, rescale=module.rescale)
             marks.append(weights_fingerprint(module))
             counts.append(parameters(module))
+            notes += _notes(work, module)
         if work.crew.leads:
             teachers.append(load_member(work, section, folder / weights_name(number))[0])
     if work.crew.leads:

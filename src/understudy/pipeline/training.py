@@ -17,10 +17,10 @@ from understudy.models.weights import load_into, read_weights, save_weights
 from understudy.objective import AnyObjective, control_of, objective_of, usual
 from understudy.pipeline.carrying import carry, keep
 from understudy.pipeline.chain import after, before, sparsity
-from understudy.pipeline.labelling import stored_views, view_seed
 from understudy.pipeline.language import head_of, is_language, validating
 from understudy.pipeline.matching import Found
 from understudy.pipeline.members import load_teacher
+from understudy.pipeline.portioning import stored_views, view_seed
 from understudy.pipeline.prepare import chain_of_views, signatures
 from understudy.pipeline.shared_words import words_known
 from understudy.pipeline.teach import joint

@@ -25,8 +25,8 @@ from understudy.features.hooks import capture
 from understudy.folders import read_json, write_atomic, write_json
 from understudy.models.deployable import Deployable, inner
 from understudy.pipeline.distil import Trained, start, trained_module
+from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.other_task import ROWS, OtherTask, load_other
-from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
 from understudy.students.heads import fit_head, head_spot
 

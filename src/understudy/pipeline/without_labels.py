@@ -26,11 +26,28 @@ NO_UNITS = (
 )
 
 
-def described(rows: Rows, classes: tuple[str, ...] | None) -> Rows:
-    """Rows without any label with the classes that the teacher is told of, where it is told."""
-    if classes is None or rows.classes or rows.labelled.any():
-        return rows
-    return replace(rows, classes=classes, labels=None)
+def described(rows: Rows, classes: tuple[str, ...] | None, *, each_word: bool = False) -> Rows:
+    """Rows without any label with the classes that their answers are of.
+
+    Args:
+        rows: of the source.
+        classes: what a teacher is told of, where it is told.
+        each_word: whether every word has a class; the source names them then.
+
+    Raises:
+        DataError: nobody names the classes of words.
+    """
+    if classes is not None and not rows.classes and not rows.labelled.any():
+        return replace(rows, classes=classes, labels=None)
+    if each_word and rows.texts is not None and rows.labels is None:
+        if not rows.classes:
+            raise DataError(
+                "words must have labels or classes that a teacher tells them apart by, but no row "
+                "of this source has a label and it names no `classes`: name the `target` column, "
+                "or all classes in the order of the teacher's answers, `classes: [...]`"
+            )
+        return replace(rows, labels=np.full((len(rows), 1), -1, np.int64))
+    return rows
 
 
 def check_unlabelled(recipe: Recipe, *, any_label: bool) -> None:
@@ -89,7 +106,12 @@ def primary_score(work: Work, teacher: NDArray[Any], labels: NDArray[Any]) -> Sc
 
 
 def told_verdict(
-    work: Work, answers: Mapping[str, NDArray[Any]], labels: NDArray[Any], primary: Score
+    work: Work,
+    answers: Mapping[str, NDArray[Any]],
+    labels: NDArray[Any],
+    primary: Score,
+    *,
+    tested: int,
 ) -> tuple[Verdict, dict[str, Any] | None]:
     """The verdict without a control, and the student against its teacher as plain data.
 
@@ -98,6 +120,7 @@ def told_verdict(
         answers: of teacher `[1, rows, width]` and student `[seeds, rows, width]`.
         labels: of these rows.
         primary: the score that rows are compared by; per token with texts for its rows.
+        tested: how many rows these are; per token each has many labels and answers.
     """
     if not labelled(work, labels):
         alike = np.mean(
@@ -107,7 +130,7 @@ def told_verdict(
         return unproved(
             f"{WHY}. No test row has a label either, so there is no claim about how good the "
             f"student is; it answers like its teacher ({primary.name}) {word} "
-            f"{labels.shape[0]:,} test rows"
+            f"{tested:,} test rows"
         ), None
     rows = {
         name: np.stack([row_values(primary, o.astype(np.float64), labels) for o in answers[name]])
@@ -127,7 +150,8 @@ def told_verdict(
     if found.low is not None and found.high is not None:
         scale, digits = (100, 2) if primary.unit == "share" else (1, 3)
         ends = " to ".join(f"{scale * end:+.{digits}f}" for end in (found.low, found.high))
-        sentence += f" (student less teacher, 95% interval {ends}, {found.seeds} seeds)"
+        seeds = f"{found.seeds} seed{'' if found.seeds == 1 else 's'}"
+        sentence += f" (student less teacher, 95% interval {ends}, {seeds})"
     beside = {key: getattr(found, key) for key in ("effect", "low", "high", "seeds", "rows")}
     return unproved(sentence), beside
 

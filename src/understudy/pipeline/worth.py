@@ -22,8 +22,8 @@ from understudy.evaluate.quality import Score, interval, score_interval
 from understudy.evaluate.similarity import SPEARMAN, cosines, spearman_kept
 from understudy.pipeline.deploy import STUDENT
 from understudy.pipeline.distil import Trained, trained_module
+from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.questions import Probe, probe_rows, scored_pairs
-from understudy.pipeline.teach import Loaded
 from understudy.pipeline.work import Work
 from understudy.students.probes import probe_hits
 

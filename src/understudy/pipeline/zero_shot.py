@@ -22,6 +22,7 @@ from understudy.pipeline.prepare import run_tokenizer
 from understudy.pipeline.work import Work
 from understudy.recipe import Source, ZeroShotSection
 from understudy.tasks import Classification
+from understudy.teachers.hf_model import revision
 from understudy.teachers.sentence_encoder import load_sentence_encoder
 from understudy.teachers.sentence_tokenizer import SentenceTokenizer
 from understudy.teachers.text_teacher import TextTeacher
@@ -66,10 +67,10 @@ def encoder_folder(section: ZeroShotSection, place: Source) -> str | Path:
 
 
 def encoder_mark(section: ZeroShotSection, place: Source) -> dict[str, str]:
-    """What an encoder is a function of: the checksums of what is read."""
+    """What an encoder is a function of: the checksums of what is read, or a name's commit."""
     folder = encoder_folder(section, place)
     if not isinstance(folder, Path):
-        return {}
+        return revision(folder)
     files = [f for kind in ("json", "safetensors") for f in sorted(folder.glob(f"**/*.{kind}"))]
     return {str(file.relative_to(folder)): file_checksum(file) for file in files}
 

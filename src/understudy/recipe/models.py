@@ -10,8 +10,9 @@ from understudy.recipe.parts import Count, Entry, Part, Positive, Share, Trainin
 from understudy.recipe.steps import one_or_several
 from understudy.recipe.zero_shot import ZeroShotSection
 
-# A model that comes with its weights and is not trained.
-FROZEN = "sentence_encoder"
+# Models that come with their weights and are not trained.
+FROZEN = frozenset({"sentence_encoder", "hf_classifier"})
+CLASSIFIER = "hf_classifier"
 # A causal model of Hugging Face has its weights in its folder; it may be trained on from there.
 PRETRAINED = "hf_causal"
 _MEMBERS = ("model", "onnx", "predictor", "zero_shot")
@@ -29,7 +30,7 @@ class MemberSection(Part):
     """One model that knows, loaded: a member of an ensemble.
 
     Exactly one of `model`, `onnx`, `predictor` and `zero_shot`. A `model` has `weights` (a file); a
-    custom one may have none, when its factory returns it trained.
+    custom one may have none, when its factory returns it trained, and a fine-tuned one has none.
     """
 
     model: Entry | None = None
@@ -45,7 +46,13 @@ class MemberSection(Part):
         _check_answers(self, _one_of(self, _MEMBERS))
         if self.model is None and self.weights is not None:
             raise ValueError("`weights` belongs to `model`, but there is none: remove it")
-        if self.model is not None and self.model.kind != "custom" and self.weights is None:
+        if self.model is not None and self.model.kind == CLASSIFIER:
+            if self.weights is not None:
+                raise ValueError(
+                    f"a `{CLASSIFIER}` is taken as it is in its folder, so it has no `weights`: "
+                    "remove it"
+                )
+        elif self.model is not None and self.model.kind != "custom" and self.weights is None:
             raise ValueError("a member's `model` needs `weights`, a file to load, but got none")
         return self
 
@@ -111,11 +118,11 @@ class TeacherSection(Part):
         sources = [n for n in ("weights", "training") if getattr(self, n) is not None]
         if self.model is None and sources:
             raise ValueError(f"`{sources[0]}` belongs to `model`, but got `{kind}` with it")
-        if self.model is not None and self.model.kind == FROZEN:
+        if self.model is not None and self.model.kind in FROZEN:
             if sources:
                 raise ValueError(
-                    f"a `{FROZEN}` is taken as it is in its folder, so it has no `{sources[0]}`: "
-                    "remove it"
+                    f"a `{self.model.kind}` is taken as it is in its folder, so it has no "
+                    f"`{sources[0]}`: remove it"
                 )
             return self
         own = self.model is not None and self.model.kind in ("custom", PRETRAINED)

@@ -13,8 +13,8 @@ EACH_TOKEN = frozenset({"token_classification", "language_model"})
 class TokenizerSection(Part):
     """How texts become tokens: by a tokenizer that there is, or by one trained on training rows.
 
-    `file` is a `tokenizer.json` or the folder of a Hugging Face model. Without it one is trained,
-    as `train`, `size` and `lower` say. `max_length` is where texts are cut.
+    `file` is a `tokenizer.json`, the folder of a Hugging Face model or its name on the hub. Without
+    it one is trained, as `train`, `size` and `lower` say. `max_length` is where texts are cut.
     """
 
     file: str | None = None

@@ -91,7 +91,8 @@ def _chips(record: RunRecord) -> str:
         chips.append(_chip(within, "inside the budget", "outside the budget"))
     needed = record.number("verdict", "seeds_needed")
     if needed:
-        chips.append(f'<li class="chip">about {wording.count(needed)} seeds would decide</li>')
+        seeds = f"{wording.count(needed)} seed{'s' if needed != 1 else ''}"
+        chips.append(f'<li class="chip">about {seeds} would decide</li>')
     warnings = len(record.items("warnings"))
     if warnings:
         many = f"{warnings} warning{'s' if warnings != 1 else ''}"

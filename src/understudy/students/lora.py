@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from understudy.contracts import Student
 from understudy.errors import MissingExtraError, ModelError
 from understudy.evaluate.cost import parameters as count
+from understudy.export.load_notes import without_load_notes
 from understudy.features.blocks import blocks
 from understudy.students.low_rank.factors import numbers, sides
 from understudy.students.low_rank.watched import by_reason, called, looked
@@ -148,7 +149,7 @@ def add_lora(network: nn.Module, plan: LoraPlan, *, seed: int = 0) -> Student:
         MissingExtraError: peft is not installed.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_load_notes():
             warnings.simplefilter("ignore")  # its own imports
             from peft import LoraConfig, inject_adapter_in_model
     except ModuleNotFoundError as error:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from understudy.errors import ModelError
 from understudy.losses.vocabulary import LinearHead
-from understudy.models.causal import Past, check_token, check_tokens, head_logits, seen
+from understudy.models.causal import DocumentModel, Past, check_token
 from understudy.teachers.hf_head import head_agrees, head_of
 from understudy.teachers.hf_model import load_hf_model
 
@@ -26,7 +25,7 @@ ATTENTIONS: Final = ("sdpa", "eager")
 Token = int | Literal["auto"] | None
 
 
-class HFCausal(nn.Module):
+class HFCausal(DocumentModel):
     """A Hugging Face causal model as a `CausalModel`: token ids `[batch, length]` to logits.
 
     Attributes:
@@ -79,61 +78,18 @@ class HFCausal(nn.Module):
             raise _no_head(self._bare)
         return head
 
-    def states(self, tokens: Int64[Tensor, " batch length"]) -> Float[Tensor, " batch length dim"]:
-        """What goes into the head.
-
-        Raises:
-            ValueError: a row has no tokens, or more than the context holds.
-        """
-        check_tokens(tokens, context=self.context)
-        if self.begin is None and self.end is None:
-            # One document per row is what the model expects, and has its fastest kernels for.
-            told = self._bare.get_decoder()(input_ids=tokens, use_cache=False)
-        else:
-            _, mask, places = seen(tokens, begin=self.begin, end=self.end)
-            told = self._bare.get_decoder()(
-                input_ids=tokens,
-                attention_mask=self._masks(mask),
-                position_ids=places,
-                use_cache=False,
-            )
-        states: Tensor = told.last_hidden_state
-        return states
-
-    def step(
-        self, tokens: Int64[Tensor, " batch length"], past: Past = ()
-    ) -> tuple[Float[Tensor, " batch vocabulary"], Past]:
-        """Logits after the last of the new tokens, and what is remembered of all of them.
-
-        Args:
-            tokens: those that follow what is remembered.
-            past: what the step before gave; empty at the start.
-
-        Raises:
-            ValueError: there are no new tokens, or more in all than the context holds.
-        """
-        before = past[0] if past else None
-        check_tokens(tokens, before, context=self.context)
-        every, mask, places = seen(tokens, before, begin=self.begin, end=self.end)
-        memory = _Memory(past[1:])
-        told = self._bare.get_decoder()(
-            input_ids=tokens,
-            attention_mask=self._masks(mask),
-            position_ids=places,
-            past_key_values=memory,
-            use_cache=True,
-        )
-        return head_logits(told.last_hidden_state[:, -1], self.head), (every, *memory.tensors)
-
-    def forward(
-        self, tokens: Int64[Tensor, " batch length"]
-    ) -> Float[Tensor, " batch length vocabulary"]:
-        """Logits after every token.
-
-        Raises:
-            ValueError: a row has no tokens, or more than the context holds.
-        """
-        return head_logits(self.states(tokens), self.head)
+    def _through(
+        self, tokens: Tensor, mask: Tensor | None, places: Tensor | None, past: Past | None
+    ) -> tuple[Tensor, Past]:
+        asked: dict[str, Any] = {"input_ids": tokens}
+        # One document per row is what the model expects, and has its fastest kernels for.
+        if mask is not None:
+            asked |= {"attention_mask": self._masks(mask), "position_ids": places}
+        memory = None if past is None else _Memory(past)
+        if memory is not None:
+            asked["past_key_values"] = memory
+        told = self._bare.get_decoder()(**asked, use_cache=memory is not None)
+        return told.last_hidden_state, () if memory is None else memory.tensors
 
     @property
     def _bare(self) -> Any:

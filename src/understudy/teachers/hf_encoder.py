@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from understudy.errors import ModelError
 from understudy.models.token_masks import max_over, mean_over, real_tokens
 from understudy.teachers.hf_model import load_hf_model
-from understudy.teachers.sentence_encoder import transformer_folder
 from understudy.teachers.sentence_tokenizer import read_file
 
 Pool = Literal["mean", "cls", "max"]
@@ -124,13 +123,13 @@ def check_belongs(network: Any, folder: str, *, vocabulary: int, length: int, pa
         )
 
 
-def usable_length(folder: str, pad: int) -> int | None:
-    """How many tokens a row of a sentence encoder may have; None where nothing says so.
+def positions_in(home: Path, pad: int) -> int | None:
+    """How many tokens a row of the model in a folder may have; None where nothing says so.
 
     Raises:
-        ModelError: there is no such encoder.
+        ModelError: there is no configuration in it.
     """
-    return _usable(read_file(transformer_folder(there(folder)) / "config.json"), pad)
+    return _usable(read_file(home / "config.json"), pad)
 
 
 def _usable(config: Mapping[str, Any], pad: int) -> int | None:

@@ -6,6 +6,7 @@ unpickled: weights are safetensors, or they are refused.
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from understudy.errors import MissingExtraError, ModelError
+from understudy.export.load_notes import without_load_notes
+from understudy.folders import file_checksum
 
 Answer = Literal["logits", "states"]
 
@@ -26,6 +29,7 @@ _HEADS: Mapping[str, str] = {
     "LMHeadModel": "AutoModelForCausalLM",
     "ForMaskedLM": "AutoModelForMaskedLM",
 }
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class TokenModel(nn.Module):
@@ -89,12 +93,12 @@ def load_hf_model(
         torch.Size([1, 4, 768])
     """
     library = transformers()
-    config = _config(source)
+    config = config_of(source)
     head = _head(config)
     if answer == "logits" and head is None:
         raise ModelError(
             f"`answer: logits` needs a model with a head, but {source} was saved as "
-            f"{_architecture(config)}: use `answer: states`"
+            f"{architecture_of(config)}: use `answer: states`"
         )
     chosen: Answer = "states" if head is None or answer == "states" else "logits"
     padding = _padding(source, config) if pad == "auto" else pad
@@ -172,6 +176,20 @@ def fetched(source: str | Path, *, patterns: Sequence[str]) -> Path:
         raise ModelError(f"the model {source} cannot be found: {_reason(error)}") from error
 
 
+def revision(name: str) -> dict[str, str]:
+    """What a name of the hub stands for now: the commit, or else the checksums of its files.
+
+    Raises:
+        ModelError: there is no such name.
+        MissingExtraError: transformers is not installed.
+    """
+    home = fetched(name, patterns=("config.json",))
+    if home.parent.name == "snapshots" and _COMMIT.fullmatch(home.name):
+        return {"commit": home.name}
+    files = sorted(file for kind in ("json", "safetensors") for file in home.glob(f"**/*.{kind}"))
+    return {file.relative_to(home).as_posix(): file_checksum(file) for file in files}
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
     """Without the library's bars and notes: what matters of them is raised as an error."""
@@ -180,14 +198,21 @@ def quietly() -> Iterator[None]:
     told.disable_progress_bar()
     told.set_verbosity_error()
     try:
-        yield
+        with without_load_notes():
+            yield
     finally:
         told.set_verbosity(level)
         if shown:
             told.enable_progress_bar()
 
 
-def _config(source: str | Path) -> Any:
+def config_of(source: str | Path) -> Any:
+    """The configuration of a model in a folder, or of a name.
+
+    Raises:
+        ModelError: there is no such model, or it needs code of its own.
+        MissingExtraError: transformers is not installed.
+    """
     try:
         with quietly():
             return transformers().AutoConfig.from_pretrained(
@@ -199,12 +224,13 @@ def _config(source: str | Path) -> Any:
         raise ModelError(f"the model {source} cannot be found: {_reason(error)}") from error
 
 
-def _architecture(config: Any) -> str:
+def architecture_of(config: Any) -> str:
+    """What a model was saved as, such as `BertForSequenceClassification`."""
     return str((getattr(config, "architectures", None) or [config.model_type])[0])
 
 
 def _head(config: Any) -> str | None:
-    name = _architecture(config)
+    name = architecture_of(config)
     return next((auto for ending, auto in _HEADS.items() if name.endswith(ending)), None)
 
 

@@ -74,10 +74,11 @@ class TextTeacher:
                 f"every row must have its text, but {len(unknown)} of {len(ids)} ids have none "
                 f"(the first is {int(unknown[0])}): give the texts of all rows"
             )
-        return [_plain(self._texts[at]) for at in self._order[places]]
+        return [as_text(self._texts[at]) for at in self._order[places]]
 
 
-def _plain(row: Sequence[str]) -> Text:
+def as_text(row: Sequence[str]) -> Text:
+    """The one text or the two texts of a row, as callables of texts are given them."""
     if isinstance(row, str):
         return row
     return row[0] if len(row) == 1 else (row[0], row[1])

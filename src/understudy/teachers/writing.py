@@ -182,9 +182,15 @@ def _begun(teacher: CausalModel, coder: Coder, prompts: Sequence[str]) -> list[l
     return found
 
 
-def _mark(teacher: torch.nn.Module, coder: Coder, commission: Commission) -> dict[str, Any]:
+def _mark(teacher: CausalModel, coder: Coder, commission: Commission) -> dict[str, Any]:
+    assert isinstance(teacher, torch.nn.Module)  # the protocol says so, in words alone
     return commission.mark() | {
         "teacher": weights_fingerprint(teacher),
+        # A model's settings, which its weights do not show, say how far and how it goes on.
+        "context": teacher.context,
+        "begin": teacher.begin,
+        "end": teacher.end,
+        "stop": list(teacher.stop),
         "tokenizer": fingerprint(coder.describe()),
     }
 
@@ -196,7 +202,14 @@ def _agree(about: Path, path: Path, mark: dict[str, Any]) -> None:
         write_json(about, mark)
         return
     before = read_json(about)
-    other = sorted(name for name in mark if before.get(name) != mark[name])
+    # `begin` may be None, which is not the same as that nothing is known of it.
+    other = sorted(name for name in mark if name not in before or before[name] != mark[name])
+    unknown = [name for name in other if name not in before]
+    if unknown:
+        raise DataError(
+            f"{path} must have been written as it is asked for now, but {about.name} does not say "
+            f"with which {', '.join(unknown)}: remove both, or name another file"
+        )
     if other:
         raise DataError(
             f"{path} must have been written as it is asked for now, but its {', '.join(other)} "
