@@ -1,10 +1,12 @@
 """Networks and test rows that a recipe shows to be wrong: each at its line, all at once."""
 
 import pytest
+import yaml
 
 from understudy import build, models
-from understudy.build.check_models import _ANY
+from understudy.build.check_models import _sizes
 from understudy.errors import RecipeError
+from understudy.recipe import Entry
 
 TEXT = "{kind: text, path: t.csv, text: a, target: b}"
 TEACHER = "{model: {kind: %s}, training: {epochs: 1}}"
@@ -107,20 +109,24 @@ def test_sizes_that_no_rows_allow(mistakes, network, path, law):
     assert law in told
 
 
-def test_every_network_of_ours_is_looked_at():
+WRONG = {
+    "mlp": "hidden: [0]", "convnet": "channels: 0", "resnet": "depth: 9",
+    "vit": "patch: 4, dim: 16, depth: 1, heads: 3", "text_static": "dim: 0", "text_cnn": "filters: 0",
+    "text_bilstm": "hidden: 0", "text_transformer": "depth: 0", "gpt": "heads: 3, dim: 16",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted({**models.CATALOGUE, **models.CAUSAL}))
+def test_every_network_of_ours_is_looked_at(kind):
     """One that could not be built without memory would never be refused here."""
-    import inspect
+    entry = Entry.model_validate({"kind": kind, **yaml.safe_load(f"{{{WRONG[kind]}}}")})
+    assert len(list(_sizes(entry, ("student", "model")))) == 1
 
-    import torch
 
-    needed = {"resnet": {"depth": 8}, "mlp": {"hidden": [4]},
-              "vit": {"patch": 4, "dim": 16, "depth": 1, "heads": 2}}  # fmt: skip
-    for kind, made in {**models.CATALOGUE, **models.CAUSAL}.items():
-        names = inspect.signature(made).parameters
-        facts = {name: value for name, value in _ANY.items() if name in names}
-        with torch.device("meta"):
-            network = made(**(facts | needed.get(kind, {})))
-        assert next(network.parameters()).device.type == "meta"
+def test_tokens_beyond_any_guess_of_a_vocabulary_are_no_mistake():
+    for arguments in ({"begin": 5000}, {"end": 70_000}, {"begin": 1, "end": 1024}):
+        entry = Entry.model_validate({"kind": "gpt", **arguments})
+        assert not list(_sizes(entry, ("student", "model")))
 
 
 def test_a_name_of_the_hub_may_be_a_tokenizer_and_a_path_must_exist(mistakes):

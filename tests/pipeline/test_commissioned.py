@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipeline.chains import teacher_of
+from pipeline.classifier_made import as_on_the_hub
 from pipeline.lessons import learned, work_of
 from understudy.build.commissions import commission
 from understudy.data.language_tokens import read_coder, train_coder
@@ -127,3 +128,20 @@ def test_a_file_of_its_own_is_shared_by_runs_and_refused_for_others(place):
         texts_of(work_of(short, place))
     with pytest.raises(DataError, match="its seed was another"):
         texts_of(work_of(changed(file="shared.jsonl", seed=4), place))
+
+
+def test_the_tokenizer_may_be_a_name_of_the_hub(place, monkeypatch):
+    pytest.importorskip("transformers")
+    import huggingface_hub.constants as constants
+
+    (place / "own").mkdir()
+    (place / "tokenizer.json").rename(place / "own" / "tokenizer.json")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(place / "hf" / "hub"))
+    as_on_the_hub(place / "own", place / "hf", "some/own", "a" * 40)
+    told = []
+    for number, name in enumerate(("own", "some/own")):
+        asked = changed(file=f"{number}.jsonl")
+        asked["data"]["tokenizer"] = {"file": name, "max_length": 24}
+        texts_of(work_of(asked, place))
+        told.append((place / f"{number}.jsonl").read_text())
+    assert told[0] == told[1]

@@ -121,6 +121,9 @@ def _sizes(entry: Entry, where: Place) -> Iterator[Mistake]:
         return
     given = coerced(made, entry.parameters)
     facts = accepted(made, _ANY)
+    if "vocabulary" in facts:  # any that knows the tokens which the recipe names
+        named = [given.get(name) or 0 for name in ("begin", "end", "pad")]
+        facts["vocabulary"] = max(facts["vocabulary"], 1 + max(named))
     if "patch" in given:  # whether it divides the pictures is seen when they are there
         facts |= dict.fromkeys(("height", "image_width"), given["patch"])
     try:

@@ -8,7 +8,14 @@ from understudy.recipe import Source, TokenizerSection
 from understudy.teachers.hf_model import fetched
 
 _NAME: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-FILES: Final = ("config.json", "sentence_bert_config.json", "tokenizer_config.json")
+FILES: Final = (
+    "config.json",
+    "sentence_bert_config.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+)
+"""What a tokenizer is read from beside its definition."""
+DEFINITIONS: Final = ("tokenizer.json", "vocabulary.json")
 
 
 def is_hub_name(value: str, place: Source) -> bool:
@@ -27,4 +34,4 @@ def tokenizer_home(section: TokenizerSection, place: Source) -> Path:
     value = section.file or ""
     if not is_hub_name(value, place):
         return place.resolve(value)
-    return fetched(value, patterns=("tokenizer.json", *FILES))
+    return fetched(value, patterns=(*DEFINITIONS, *FILES))

@@ -10,7 +10,7 @@ from torch import nn
 
 from understudy import data, models
 from understudy.build.arguments import accepted, coerced, required
-from understudy.build.hub_names import FILES, tokenizer_home
+from understudy.build.hub_names import DEFINITIONS, FILES, tokenizer_home
 from understudy.build.targets import TargetError, resolve, told
 from understudy.data.files import split_key
 from understudy.data.language_tokens import Coder, read_coder, train_coder
@@ -237,7 +237,7 @@ def tokenizer_mark(section: TokenizerSection, place: Source) -> dict[str, str]:
     """What a tokenizer from a file is a function of: the checksums of what is read."""
     path = tokenizer_home(section, place)
     folder = path if path.is_dir() else path.parent
-    names = {path.name} if path.is_file() else {"tokenizer.json"}
+    names = {path.name} if path.is_file() else {*DEFINITIONS}
     names |= {*FILES}
     return {n: file_checksum(folder / n) for n in sorted(names) if (folder / n).is_file()}
 

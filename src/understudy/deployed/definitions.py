@@ -3,6 +3,7 @@
 That library alone, no torch.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,12 @@ def defined(content: str) -> Any:
         raise DataError(
             f"this is no definition of a tokenizer ({error}): copy its `tokenizer.json` again"
         ) from error
+
+
+def plain(content: str) -> dict[str, Any]:
+    """A definition without how rows are cut and filled up, which whoever reads it says anew."""
+    told: dict[str, Any] = json.loads(content)
+    return {k: v for k, v in told.items() if k not in ("truncation", "padding", "version")}
 
 
 def ids(tokenizer: Any) -> int:

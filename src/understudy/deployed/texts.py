@@ -150,6 +150,12 @@ def _torn(text: str) -> bool:
     return False
 
 
+def same_tokens(one: Tokenizer, other: Tokenizer) -> bool:
+    """Whether two make the same tokens of a text, however each cuts rows and fills them up."""
+    sides = [(it.pad, definitions.plain(it.content)) for it in (one, other)]
+    return sides[0] == sides[1]
+
+
 def tokenizer_of(deployed: Deployed) -> Tokenizer:
     """The tokenizer in a file's metadata.
 

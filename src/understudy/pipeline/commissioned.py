@@ -7,6 +7,7 @@ import torch
 
 from understudy import build
 from understudy.build.commissions import KIND, commission
+from understudy.build.hub_names import tokenizer_home
 from understudy.data.language_tokens import Coder, read_coder
 from understudy.errors import ModelError
 from understudy.folders import file_checksum, fingerprint, read_json
@@ -69,7 +70,7 @@ def _weights_mark(work: Work) -> dict[str, str]:
 
 def _written(work: Work, path: Path) -> dict[str, Any]:
     entry, section = work.recipe.data.source, work.recipe.data.tokenizer
-    coder = read_coder(work.place.resolve(section.file or ""))
+    coder = read_coder(tokenizer_home(section, work.place))
     asked = commission(entry, work.place)
     write_texts(_teacher(work, coder), coder, asked, path, progress=work.progress)
     return {"texts": asked.count, "about": read_json(path.with_name(f"{path.name}.about.json"))}

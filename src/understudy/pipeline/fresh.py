@@ -43,6 +43,7 @@ def fresh_student(work: Work, seed: int) -> Student:
     if section.from_teacher:
         return _inherited(work, seed)
     assert section.model is not None
+    reads_its_own_tokens(work, section.model, who="the student")
     make = build.network(
         section.model, work.material.facts, work.place, where="the student's model"
     )

@@ -20,6 +20,8 @@ from understudy.pipeline.work import Work, validator
 from understudy.recipe import Entry, Recipe
 from understudy.tasks import LanguageModel
 from understudy.teachers.causal_teacher import CausalTeacher, Tells
+from understudy.teachers.hf_encoder import there
+from understudy.teachers.hf_model import fetched
 
 MOST_LOGITS: Final = 2**25
 """Of one batch whose logits are made: 128 MB of them."""
@@ -125,11 +127,19 @@ def fitting(work: Work, network: nn.Module, *, who: str, tokenizer: Any = None) 
 
 
 def own_tokenizer(work: Work, entry: Entry) -> Any:
-    """The tokenizer in the folder of a model, as plain data; None where there is none to see."""
+    """The tokenizer in the folder of a model, as plain data; None where there is none to see.
+
+    Raises:
+        ModelError: there is no model of this name on the hub.
+    """
     folder = entry.parameters.get("folder")
     if entry.kind == "custom" or not isinstance(folder, str):
         return None
-    path = work.place.resolve(folder) / "tokenizer.json"
+    found = build.folder(folder, work.place)
+    home = work.place.resolve(found)
+    if not home.is_dir():
+        home = fetched(there(found), patterns=("config.json", "tokenizer.json"))
+    path = home / "tokenizer.json"
     return read_json(path) if path.is_file() else None
 
 

@@ -1,12 +1,9 @@
 """A fine-tuned classifier as a run's teacher: its classes, its tokens, pairs as it knows them."""
 
-import json
-from typing import Any
-
 from torch import nn
 
 from understudy import build
-from understudy.deployed.texts import Tokenizer
+from understudy.deployed.texts import Tokenizer, same_tokens
 from understudy.errors import DataError, ModelError
 from understudy.pipeline.work import Work
 from understudy.recipe import Entry, Source
@@ -53,7 +50,7 @@ def settle(work: Work, network: nn.Module, who: str) -> None:
     task, tokens = material.task, material.tokenizer
     assert tokens is not None  # `build.network` refuses rows that are no texts
     own = _tokenizer(work, network.folder)
-    if own is not None and _plain(own) != _plain(tokens):
+    if own is not None and not same_tokens(own, tokens):
         raise ModelError(
             f"{who} must read its own tokens, but the run's tokenizer is not the one in "
             f"{network.folder}: name that folder as `data.tokenizer` (only a single teacher of "
@@ -75,10 +72,3 @@ def _tokenizer(work: Work, folder: str) -> Tokenizer | None:
             "...)`, or name the model's tokenizer in `data.tokenizer`"
         )
     return own
-
-
-def _plain(tokenizer: Tokenizer) -> tuple[int, dict[str, Any]]:
-    """What a tokenizer does, without how it cuts rows and fills them up, which the run says."""
-    told: dict[str, Any] = json.loads(tokenizer.content)
-    rest = {k: v for k, v in told.items() if k not in ("truncation", "padding", "version")}
-    return tokenizer.pad, rest

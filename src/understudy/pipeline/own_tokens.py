@@ -13,7 +13,7 @@ from understudy import build
 from understudy.data.rows import Rows
 from understudy.data.texts import tokenized
 from understudy.data.tokens import TokenFacts, Tokens
-from understudy.deployed.texts import Tokenizer
+from understudy.deployed.texts import Tokenizer, same_tokens
 from understudy.errors import DataError, ModelError
 from understudy.pipeline.own_classifier import reads_alone
 from understudy.pipeline.shared_words import by_words
@@ -101,7 +101,7 @@ def with_teaching(work: Work, material: Material) -> Material:
     if found is None or material.tokenizer is None:
         return material
     folder, own, home = found
-    if own.content == material.tokenizer.content:
+    if same_tokens(own, material.tokenizer):
         return material
     _check_tokens(work, folder)
     own = _within(own, home, work)

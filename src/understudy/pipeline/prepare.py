@@ -225,7 +225,10 @@ def _task(rows: Rows, splits: Splits) -> AnyTask:
         kind = TokenClassification if rows.task == "token_classification" else Classification
         return kind(classes=tuple(rows.classes))
     if rows.labels is None:
-        raise DataError("these rows have no labels at all: name the target column")
+        raise DataError(
+            "these rows have no labels at all: name the target column, or, where the teacher is "
+            "all there is to learn from, the source's `classes: [...]` in the order of its answers"
+        )
     labels = rows.labels[splits.train_labelled]  # hidden labels set no scale either
     if not len(labels):
         raise DataError(NO_UNITS)

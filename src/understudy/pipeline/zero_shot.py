@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from understudy.contracts import Teacher
 from understudy.data.tokens import Tokens
+from understudy.deployed import definitions
 from understudy.errors import DataError, ModelError
 from understudy.evaluate.cost import parameters
 from understudy.folders import file_checksum, write_atomic
@@ -161,13 +162,8 @@ def reads_tokens(work: Work, tokenizer: SentenceTokenizer) -> bool:
     tokens = work.material.tokens
     if tokens is None or tokenizer.lower or tokens.length > tokenizer.length:
         return False
-    own = _plain(tokenizer.files()["tokenizer.json"])
-    return tokens.pad == tokenizer.pad and own == _plain(json.loads(run_tokenizer(work).content))
-
-
-def _plain(definition: dict[str, Any]) -> dict[str, Any]:
-    """A tokenizer without how rows are cut and filled up, which each caller says anew."""
-    return {k: v for k, v in definition.items() if k not in ("truncation", "padding")}
+    own = definitions.plain(json.dumps(tokenizer.files()["tokenizer.json"]))
+    return tokens.pad == tokenizer.pad and own == definitions.plain(run_tokenizer(work).content)
 
 
 def _classes(work: Work, section: ZeroShotSection) -> tuple[str, ...]:
