@@ -111,7 +111,8 @@ def test_sizes_that_no_rows_allow(mistakes, network, path, law):
 
 WRONG = {
     "mlp": "hidden: [0]", "convnet": "channels: 0", "resnet": "depth: 9",
-    "vit": "patch: 4, dim: 16, depth: 1, heads: 3", "text_static": "dim: 0", "text_cnn": "filters: 0",
+    "vit": "patch: 4, dim: 16, depth: 1, heads: 3", "text_static": "dim: 0",
+    "text_cnn": "filters: 0",
     "text_bilstm": "hidden: 0", "text_transformer": "depth: 0", "gpt": "heads: 3, dim: 16",
 }  # fmt: skip
 
