@@ -88,22 +88,33 @@ def test_none_above_the_largest_is_tried(known_pace):
     assert max(teacher.asked) == 64
 
 
-def test_memory_ends_the_search_before_it_is_passed(known_pace):
-    """2 MB per row under 170 MB: after 32 rows, twice 64 MB still fit, and twice 128 do not.
+@pytest.fixture
+def known_memory(monkeypatch):
+    """Lets a test give the bytes that a call holds instead of measuring them."""
+    held = []
+    monkeypatch.setattr(batch_size._Meter, "reset", lambda self: held.clear())
+    monkeypatch.setattr(batch_size._Meter, "_peak", lambda self: max(held, default=0))
+    return held
 
-    The rest is what the allocator keeps of a block that was given back.
+
+def test_memory_ends_the_search_before_it_is_passed(known_pace, known_memory):
+    """2 MB per row under 128 MB: after 32 rows, twice 64 MB still fit, and twice 128 do not."""
+    known_pace(lambda rows: 1.0)
+    teacher = Made(seconds=lambda rows: known_memory.append(2 * rows * MEGABYTE) or 0.0)
+    assert find(teacher, start=8, ceiling_bytes=128 * MEGABYTE) == 64
+    assert max(teacher.asked) == 64
+    assert find(teacher, start=8, ceiling_bytes=128 * MEGABYTE - 1) == 32
+
+
+def test_the_memory_of_the_process_is_measured_and_a_start_above_the_ceiling_halved(known_pace):
+    """8 MB per row under 200: of 32 rows 256 do not fit, of 16 are 72 left.
+
+    The system may take pages back and bring others in while this is measured.
     """
     known_pace(lambda rows: 1.0)
-    teacher = Made(megabytes=lambda rows: 2 * rows)
-    assert find(teacher, start=8, ceiling_bytes=170 * MEGABYTE) == 64
-    assert max(teacher.asked) == 64
-
-
-def test_a_start_above_the_ceiling_is_halved(known_pace):
-    known_pace(lambda rows: 1.0)
-    teacher = Made(megabytes=lambda rows: 4 * rows)
-    assert find(teacher, start=64, ceiling_bytes=100 * MEGABYTE) == 16
-    assert teacher.asked[0] == 64
+    teacher = Made(megabytes=lambda rows: 8 * rows)
+    assert find(teacher, start=32, ceiling_bytes=200 * MEGABYTE) == 16
+    assert set(teacher.asked) == {32, 16}
 
 
 def out_of_memory():
