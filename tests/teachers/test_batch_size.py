@@ -106,6 +106,13 @@ def test_memory_ends_the_search_before_it_is_passed(known_pace, known_memory):
     assert find(teacher, start=8, ceiling_bytes=128 * MEGABYTE - 1) == 32
 
 
+def test_a_start_far_above_the_ceiling_is_halved_until_it_fits(known_pace, known_memory):
+    known_pace(lambda rows: 1.0)
+    teacher = Made(seconds=lambda rows: known_memory.append(4 * rows * MEGABYTE) or 0.0)
+    assert find(teacher, start=64, ceiling_bytes=100 * MEGABYTE) == 16
+    assert list(dict.fromkeys(teacher.asked)) == [64, 32, 16]
+
+
 def test_the_memory_of_the_process_is_measured_and_a_start_above_the_ceiling_halved(known_pace):
     """8 MB per row under 200: of 32 rows 256 do not fit, of 16 are 72 left.
 
