@@ -4,6 +4,7 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from understudy.tasks import Classification
 
 CLASSES, PADDING, BATCH, TEMPERATURE, SOFT = 100, 4, 64, 4.0, 0.9
 MEAN, STD = [0.507, 0.487, 0.441], [0.267, 0.256, 0.276]
+Precision = Literal["float32", "bfloat16", "auto"]
 TASK = Classification(classes=tuple(str(number) for number in range(CLASSES)))
 
 
@@ -106,11 +108,14 @@ def views() -> Views:
     return Views([Crop(padding=PADDING), Flip()])
 
 
-def training(epochs: int, *, schedule: str = "constant") -> Training:
+def training(
+    epochs: int, *, schedule: str = "constant", precision: Precision = "float32"
+) -> Training:
     """SGD as it is usual for this data set."""
     return Training(
         epochs=epochs,
         batch_size=BATCH,
+        precision=precision,
         optimizer=Optimizer(kind="sgd", learning_rate=0.05, weight_decay=0.0005),
         schedule=LearningRate(kind=schedule, warm_up=0.0 if schedule == "constant" else 0.05),
     )
@@ -157,9 +162,18 @@ class TutorialLoop:
     """
 
     def __init__(
-        self, inputs: np.ndarray, labels: np.ndarray, teachers: Sequence[nn.Module] = ()
+        self,
+        inputs: np.ndarray,
+        labels: np.ndarray,
+        teachers: Sequence[nn.Module] = (),
+        *,
+        half: bool = False,
     ) -> None:
-        """Build network, optimizer and loader once, as such a loop does."""
+        """Build network, optimizer and loader once, as such a loop does; `half`: all in bfloat16.
+
+        That one is no tutorial's: it shows how much of a difference is one of arithmetic.
+        """
+        self.half = half
         data = PerImage(inputs, labels)
         self.loader = DataLoader(data, batch_size=BATCH, shuffle=True, num_workers=2)
         self.teachers = list(teachers)
@@ -171,11 +185,13 @@ class TutorialLoop:
     def epoch(self) -> None:
         """One epoch."""
         for batch, targets in self.loader:
-            answer = self.net(batch)
-            if self.teachers:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+                answer = self.net(batch)
                 with torch.no_grad():
-                    told = mean_logits([teacher(batch) for teacher in self.teachers])
-                loss = kd_loss(answer, told, targets)
+                    answers = [teacher(batch) for teacher in self.teachers]
+            answer = answer.float()
+            if answers:
+                loss = kd_loss(answer, mean_logits([a.float() for a in answers]), targets)
             else:
                 loss = nn.functional.cross_entropy(answer, targets)
             self.optimizer.zero_grad()

@@ -39,7 +39,7 @@ ALWAYS = [f"data.unlabelled={FILMS}"]
 # An epoch of the teacher instead of two, and bfloat16 where it only costs digits.
 REDUCED = [
     "teacher.training.epochs=1",
-    "teacher.training.trainer={precision: bf16-mixed}",
+    "teacher.training.precision=bfloat16",
     "labels.backend=bf16",
     "labels.tolerance=0.05",
     "labels.views=3",

@@ -1,12 +1,8 @@
 """Every mistake of a recipe that its form cannot show: kinds, parameters, targets, files."""
 
-import inspect
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import lightning.pytorch as lightning
 
 from understudy import data
 from understudy.build.arguments import wrong_arguments
@@ -20,6 +16,7 @@ from understudy.build.check_terms import (
     teacher_mistakes,
 )
 from understudy.build.check_tokens import token_mistakes
+from understudy.build.check_training import training_mistakes
 from understudy.build.check_vectors import vector_mistakes
 from understudy.build.check_writing import writing_mistakes
 from understudy.build.commissions import commission_mistakes
@@ -29,8 +26,7 @@ from understudy.build.targets import TargetError, resolve
 from understudy.build.unlabelled import unlabelled_sources
 from understudy.data.views import CATALOGUE as VIEWS
 from understudy.data.views import MIXING, misplaced
-from understudy.engine import OURS, quiet_lightning
-from understudy.errors import Mistake, RecipeError, did_you_mean
+from understudy.errors import Mistake, RecipeError
 from understudy.recipe import (
     BrokenRecipeError,
     Entry,
@@ -41,7 +37,6 @@ from understudy.recipe import (
     Source,
     TeacherSection,
     TermEntry,
-    Training,
     load,
     loads,
 )
@@ -76,8 +71,7 @@ def check(recipe: Recipe, place: Source) -> None:
     found += [*split_mistakes(recipe), *model_mistakes(recipe, place)]
     found += writing_mistakes(recipe, place)
     found += commission_mistakes(recipe, place)
-    for where, training in _trainings(recipe):
-        found += _training(training, where)
+    found += training_mistakes(recipe)
     if found:
         raise RecipeError([place.place(m) for m in found], place.name)
 
@@ -277,48 +271,3 @@ def _phases(recipe: Recipe) -> Iterator[tuple[Place, Phase]]:
                 yield ("steps", number, "phases", inner), whole
         elif step.objective is not None:
             yield ("steps", number), Phase(objective=step.objective, training=step.training)
-
-
-def _trainings(recipe: Recipe) -> Iterator[tuple[Place, Training]]:
-    if recipe.teacher.training is not None:
-        yield ("teacher", "training"), recipe.teacher.training
-    for number, step in enumerate(recipe.steps):
-        if not isinstance(step, Learning):
-            continue
-        yield ("steps", number, "training"), step.training
-        for inner, phase in enumerate(step.phases or ()):
-            if phase.training is not None:
-                yield ("steps", number, "phases", inner, "training"), phase.training
-
-
-def _trainer(training: Training, where: Place) -> Iterator[Mistake]:
-    """What Lightning itself says of the values."""
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    # How many devices there are is found out when the processes are there; see `pipeline.crew`.
-    alone = {"devices", "num_nodes"}
-    if "WORLD_SIZE" in os.environ:
-        alone.add("strategy")
-    given = {k: v for k, v in training.trainer.items() if k not in alone}
-    try:
-        with quiet_lightning():
-            lightning.Trainer(**(quiet | {"devices": 1} | given))
-    except Exception as error:  # Lightning has several classes for it
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        yield Mistake(path=where, law=f"Lightning's Trainer refuses {given}: {text}")
-
-
-def _training(training: Training, where: Place) -> Iterator[Mistake]:
-    known = [n for n in inspect.signature(lightning.Trainer).parameters if n not in OURS]
-    for name in training.trainer:
-        if name in OURS:
-            law = f"`{name}` is set by the recipe itself: use the fields of `training`"
-            yield Mistake(path=(*where, "trainer", name), law=law)
-        elif name not in known:
-            law = f"Lightning's Trainer has no `{name}`: {did_you_mean(name, known)}"
-            yield Mistake(path=(*where, "trainer", name), law=law)
-    if training.trainer and not set(training.trainer) - set(known):
-        yield from _trainer(training, (*where, "trainer"))
-    late = [m for m in training.schedule.milestones if m >= training.epochs]
-    if late:
-        law = f"milestones must lie before epoch {training.epochs}, but got {late}"
-        yield Mistake(path=(*where, "schedule", "milestones"), law=law)

@@ -9,6 +9,7 @@ from understudy.engine.fitting import OURS, Fitted, fit, quiet_lightning
 from understudy.engine.keeper import CHECKPOINT
 from understudy.engine.module import Validate, learning_rate_factor
 from understudy.engine.on_policy import OnPolicy, Writing
+from understudy.engine.precision import Picked, pick
 from understudy.engine.probing import BATCHES, Reading, probe
 
 __all__ = [
@@ -17,11 +18,13 @@ __all__ = [
     "OURS",
     "Fitted",
     "OnPolicy",
+    "Picked",
     "Reading",
     "Validate",
     "Writing",
     "fit",
     "learning_rate_factor",
+    "pick",
     "probe",
     "quiet_lightning",
 ]

@@ -20,6 +20,7 @@ from understudy.contracts import Batch, Teacher
 from understudy.engine.keeper import CHECKPOINT, Keeper, history_csv
 from understudy.engine.module import Distiller, Validate
 from understudy.engine.on_policy import OnPolicy, Writing
+from understudy.engine.precision import AUTO, LIGHTNING, pick
 from understudy.errors import MissingExtraError, TrainingError
 from understudy.folders import make_folder, write_atomic
 from understudy.objective import AnyObjective
@@ -96,6 +97,10 @@ def fit(
             several processes that would write together.
         KeyboardInterrupt: Ctrl-C; the last checkpoint is whole.
     """
+    if training.precision == AUTO:
+        # Whoever trains several students to compare them picks once, for all.
+        picked = pick(student, objective, next(iter(loader)).inputs, training)
+        training = training.model_copy(update={"precision": picked.precision})
     if writing is None and training.on_policy is not None and teacher is not None:
         writing = Writing(OnPolicy.of(training.on_policy), seed=seed)
     keeper = Keeper(folder, training, higher_is_better=higher_is_better)
@@ -202,6 +207,7 @@ def _trainer(
         "enable_model_summary": False,
         # Our loader takes its own share of every epoch; see MemoryLoader.
         "use_distributed_sampler": False,
+        "precision": LIGHTNING[training.precision],
     }
     settings |= training.trainer
     alone = str(settings["devices"]) == "1" and str(settings.get("num_nodes", 1)) == "1"

@@ -1,7 +1,8 @@
 """Student, objective and teacher as Lightning sees them: a few short methods."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -114,15 +115,16 @@ class Distiller(lightning.LightningModule):
         try:
             with capture(inner(self.student), self.objective.spots) as captured:
                 answers = answer(self.objective, self.student, batch.inputs)
-            total = self.objective(
-                answers,
-                knowledge,
-                batch,
-                epoch=epoch,
-                epochs=self._training.epochs,
-                features=captured.found(),
-                weights=trained(self.student) if self.objective.constrained else None,
-            )
+            with _whole(answers) as whole:
+                total = self.objective(
+                    whole(answers),
+                    knowledge,
+                    batch,
+                    epoch=epoch,
+                    epochs=self._training.epochs,
+                    features={spot: whole(found) for spot, found in captured.found().items()},
+                    weights=trained(self.student) if self.objective.constrained else None,
+                )
         except TrainingError as error:
             raise TrainingError(
                 f"{self._name}: training stopped in epoch {self.current_epoch + 1}, "
@@ -153,7 +155,9 @@ class Distiller(lightning.LightningModule):
         """Keep the answers: the score is taken over all rows at once."""
         del batch_idx
         if batch.labels is not None:
-            answers, labels = scored_rows(self.objective, self.student, batch)
+            # Scored as it will be deployed, whatever precision it learns in.
+            with torch.autocast(batch.labels.device.type, enabled=False):
+                answers, labels = scored_rows(self.objective, self.student, batch)
             self._answers.append((answers.float().cpu(), labels.cpu()))
 
     def on_validation_epoch_end(self) -> None:
@@ -224,6 +228,20 @@ class Distiller(lightning.LightningModule):
             if (value := getattr(batch, name)) is not None
         }
         return replace(batch, **moved)
+
+
+@contextmanager
+def _whole(answers: Any) -> Iterator[Callable[[Any], Any]]:
+    """Losses and adapters in float32, whatever precision the student's layers compute in.
+
+    A language model's states stay as they are: logits are made of them piece by piece, and the
+    losses over a vocabulary see to their own precision.
+    """
+    if not isinstance(answers, Tensor) or not torch.is_autocast_enabled(answers.device.type):
+        yield lambda found: found
+        return
+    with torch.autocast(answers.device.type, enabled=False):
+        yield lambda found: found.float() if found.is_floating_point() else found
 
 
 def learning_rate_factor(training: Training, *, steps: int) -> Callable[[int], float]:

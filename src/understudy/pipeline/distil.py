@@ -16,6 +16,7 @@ from understudy.pipeline.language import codec_of, head_of, is_language, told_by
 from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.matching import Found, match_layers
 from understudy.pipeline.portioning import live, stored_views
+from understudy.pipeline.precision import precision_of
 from understudy.pipeline.prepare import view_marks
 from understudy.pipeline.student import student_mark
 from understudy.pipeline.teach import joint
@@ -95,6 +96,9 @@ def one_arm(
         "phases": [what_counts(work, phase, arm) for phase in work.recipe.phases],
         "chain": chain_marks(work),
     }
+    precision = precision_of(work)
+    if precision is not None:
+        depends["precision"] = precision
     teacher = labelled.teacher if arm == "student" else None
     if teacher is not None:
         depends["teacher"] = loaded.summary["fingerprint"]
@@ -119,6 +123,7 @@ def one_arm(
                 teacher=teacher() if teacher else None,
                 layers=found,
                 left_out=labelled.left_out,
+                precision=precision,
             ),
             folder,
         ),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from understudy.contracts import Batch, Progress, Silent, Teacher
 from understudy.data.rows import Rows
-from understudy.engine import BATCHES, fit, probe
+from understudy.engine import BATCHES, fit, pick, probe
 from understudy.errors import DataError, ModelError
 from understudy.export.onnx import export_onnx
 from understudy.folders import make_folder
@@ -175,6 +175,11 @@ def _distill(
         notes.append(WHY)
     if isinstance(make_student, nn.Module):
         notes.append("the student was given as a module: the seeds vary the order of rows only")
+    if training.precision == "auto":  # once, or arms could differ by their arithmetic
+        pupil = _fresh(make_student, task, seeds[0], texts)
+        picked = pick(pupil, first, first_batches[0].inputs, training)
+        progress.say(picked.line())
+        training = training.model_copy(update={"precision": picked.precision})
     arms: dict[str, dict[int, nn.Module]] = {"student": {}, "control": {}}
     chosen: dict[int, float] = {}
     for seed in seeds:

@@ -21,6 +21,7 @@ from understudy.pipeline.language import head_of, is_language, validating
 from understudy.pipeline.matching import Found
 from understudy.pipeline.members import load_teacher
 from understudy.pipeline.portioning import stored_views, view_seed
+from understudy.pipeline.precision import settled
 from understudy.pipeline.prepare import chain_of_views, signatures
 from understudy.pipeline.shared_words import words_known
 from understudy.pipeline.teach import joint
@@ -46,6 +47,7 @@ class Lesson:
         teacher: None for a control.
         layers: per phase and term what it compares.
         left_out: ids of rows that the teacher could not answer.
+        precision: what a training's `precision: auto` comes to.
     """
 
     work: Work
@@ -55,6 +57,7 @@ class Lesson:
     teacher: Teacher | None
     layers: Found
     left_out: tuple[int, ...]
+    precision: str | None = None
 
     @property
     def title(self) -> str:
@@ -67,6 +70,8 @@ def what_counts(work: Work, phase: Phase, arm: Arm) -> dict[str, Any]:
     data = phase.model_dump(mode="json")
     for key in ("checkpoint_seconds", "tensorboard"):
         data["training"].pop(key)
+    if data["training"]["precision"] == "float32":  # as before there was a choice
+        data["training"].pop("precision")
     if arm == "control":  # it takes as many steps, and writes nothing
         data["training"].pop("on_policy")
     terms = build.terms(phase.objective, work.place)
@@ -167,7 +172,8 @@ def _judged(work: Work, phase: Phase) -> Training:
 
 def _phase(lesson: Lesson, number: int, zeros: Sparsity | None, folder: Path) -> dict[str, Any]:
     work, phase = lesson.work, lesson.work.recipe.phases[number]
-    training, material = _judged(work, phase), lesson.work.material
+    training = settled(_judged(work, phase), lesson.precision)
+    material = lesson.work.material
     teacher = lesson.teacher
     objective = _objective(lesson, number)
     if not objective.needs:

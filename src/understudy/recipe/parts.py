@@ -206,7 +206,10 @@ class OnPolicySection(Part):
 
 
 class Training(Part):
-    """How a model is trained. The same for student and control, but for `on_policy`."""
+    """How a model is trained. The same for student and control, but for `on_policy`.
+
+    `precision` is that of the layers' arithmetic; `auto` takes bfloat16 where it is faster.
+    """
 
     epochs: Count = 30
     batch_size: Count = 64
@@ -219,4 +222,5 @@ class Training(Part):
     checkpoint_seconds: NotNegative = 10.0
     tensorboard: bool = False
     on_policy: OnPolicySection | None = None
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
     trainer: dict[str, Any] = {}

@@ -115,7 +115,7 @@ def _folded(forms: Forms) -> Answer:
 
 
 def _bf16(forms: Forms) -> Answer:
-    module = _first_of(forms, "channels_last")
+    module = _first_of(forms, "folded", "channels_last")
 
     def answer(rows: Tensor) -> Tensor:
         with torch.autocast(rows.device.type, dtype=torch.bfloat16):

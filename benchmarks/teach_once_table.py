@@ -1,0 +1,96 @@
+"""Ratios, table and record of `teach_once.py`."""
+
+import statistics
+from pathlib import Path
+
+from cifar_loops import BATCH
+from harness import mode, paste, record
+from rich.console import Console
+from rich.table import Table
+
+ROWS = 20_000 if mode() == "full" else 10_000
+ROUNDS, EPOCHS, VIEWS = 5, 30, 4
+
+
+def report(
+    console: Console,
+    labelling: dict[str, float],
+    seconds: dict[str, list[float]],
+    passes: dict[str, float],
+    precision: str,
+) -> None:
+    """Ratios, the table, the record."""
+    median = {name: statistics.median(found) for name, found in seconds.items()}
+    labelled = {
+        name: labelling[
+            ("ensemble" if "ensemble" in name else "single")
+            + (", float32" if name.endswith("float32") else "")
+        ]
+        for name in seconds
+        if name.startswith("ours, stored")
+    }
+    whole = {
+        name: labelled.get(name, 0.0) + EPOCHS * found
+        for name, found in median.items()
+        if "cross-entropy" not in name
+    }
+
+    def ratio(above: str, below: str) -> float:
+        pairs = zip(seconds[above], seconds[below], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+    figures = {
+        "speedup_ensemble": whole["tutorial loop, ensemble"] / whole["ours, stored ensemble"],
+        "speedup_single": whole["tutorial loop, ResNet-32"] / whole["ours, stored ResNet-32"],
+        "speedup_ensemble_float32": (
+            whole["tutorial loop, ensemble"] / whole["ours, stored ensemble, float32"]
+        ),
+        "speedup_single_float32": (
+            whole["tutorial loop, ResNet-32"] / whole["ours, stored ResNet-32, float32"]
+        ),
+        "speedup_ensemble_both_bfloat16": (
+            whole["tutorial loop, ensemble, bfloat16"] / whole["ours, stored ensemble"]
+        ),
+        "epoch_over_cross_entropy": ratio("ours, stored ensemble", "ours, cross-entropy"),
+        "epoch_over_plain_cross_entropy": ratio(
+            "ours, stored ensemble", "tutorial loop, cross-entropy"
+        ),
+        "teacher_pass_speedup": passes["teacher_pass_speedup"],
+        "labelling_ensemble_seconds": labelling["ensemble"],
+        "labelling_single_seconds": labelling["single"],
+        "labelling_ensemble_float32_seconds": labelling["ensemble, float32"],
+        "labelling_single_float32_seconds": labelling["single, float32"],
+        "rows": float(ROWS),
+    }
+    table = Table(title=f"{ROWS:,} rows; whole run = labelling + {EPOCHS} epochs, extrapolated")
+    heads = ("arm", "median epoch, s", "images/s", "labelling, s", f"{EPOCHS} epochs, s")
+    for head in heads:
+        table.add_column(head, justify="left" if head == "arm" else "right")
+    lines = ["| " + " | ".join(heads) + " |", "|---|---:|---:|---:|---:|"]
+    for name, found in median.items():
+        cells = [
+            name,
+            f"{found:.2f}",
+            f"{ROWS / found:,.0f}",
+            f"{labelled[name]:.1f}" if name in labelled else "",
+            f"{whole[name]:,.0f}" if name in whole else "",
+        ]
+        table.add_row(*cells)
+        lines.append("| " + " | ".join(cells) + " |")
+        figures[f"{name.replace(', ', ' ').replace(' ', '_').replace('-', '_')}_seconds"] = found
+    console.print(table)
+    plain = figures["epoch_over_plain_cross_entropy"]
+    sentence = (
+        f"From stored labels a whole run is {figures['speedup_ensemble']:.2f} times faster with "
+        f"the ensemble and {figures['speedup_single']:.2f} times with ResNet-32 alone, learning in "
+        f"{precision}; in float32 it is {figures['speedup_ensemble_float32']:.2f} and "
+        f"{figures['speedup_single_float32']:.2f} times. An epoch "
+        f"takes {figures['epoch_over_cross_entropy']:.3f} times that of cross-entropy in our "
+        f"engine and {plain:.3f} times that of cross-entropy in the tutorial loop. The teacher "
+        f"pass of ResNet-32 is {figures['teacher_pass_speedup']:.2f} times faster than eager NCHW."
+    )
+    console.print(sentence)
+    record("teach_once", figures, seeds=[0], mode=mode())
+    note = f"{ROWS:,} rows, {VIEWS} views, batch {BATCH}, {ROUNDS} rounds, {mode()}."
+    page = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+    paste("\n".join([*lines, "", sentence, note]), name="teach_once", page=page)
