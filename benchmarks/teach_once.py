@@ -174,7 +174,10 @@ def main() -> None:
     torch.set_num_threads(2)
     inputs, labels = images(ROWS)
     console = Console()
-    passes = measure_pass(depth=32, batch=128, rounds=ROUNDS)
+    passes = {
+        name: measure_pass(depth=32, batch=128, rounds=ROUNDS, tolerance=tolerance)
+        for name, tolerance in (("", TOLERANCE), ("_float32", EXACT))
+    }
     goal = control_objective([], task=TASK)
     started = time.perf_counter()
     rows = torch.from_numpy(inputs[:BATCH])

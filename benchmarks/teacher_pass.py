@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from understudy.contracts import Batch
 from understudy.errors import ModelError
 from understudy.teachers.backends import BACKENDS, Chosen, Forms, choose, prepare
+from understudy.teachers.backends.choosing import TOLERANCE
 from understudy.teachers.backends.parity import difference
 
 ROWS, ROUNDS = (10_000, 7) if mode() == "full" else (1024, 7)
@@ -30,12 +31,16 @@ THREADS, BASELINE = 2, "eager_nchw"
 Arm = Callable[[Tensor], Tensor]
 
 
-def measure(depth: int = 32, batch: int = 128, rounds: int = ROUNDS) -> dict[str, float]:
+def measure(
+    depth: int = 32, batch: int = 128, rounds: int = ROUNDS, tolerance: float = TOLERANCE
+) -> dict[str, float]:
     """Images per second of every arm, how far its answers differ, and the speed-up."""
-    return compare(depth=depth, batch=batch, rounds=rounds)[0]
+    return compare(depth=depth, batch=batch, rounds=rounds, tolerance=tolerance)[0]
 
 
-def compare(*, depth: int, batch: int, rounds: int) -> tuple[dict[str, float], Chosen]:
+def compare(
+    *, depth: int, batch: int, rounds: int, tolerance: float = TOLERANCE
+) -> tuple[dict[str, float], Chosen]:
     """The figures, and what was chosen."""
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
@@ -44,7 +49,8 @@ def compare(*, depth: int, batch: int, rounds: int) -> tuple[dict[str, float], C
         rows = torch.from_numpy(images(ROWS, file="test.parquet")[0])
         batches = list(rows.split(batch))
         model = deployable(teacher_network(depth), channels_last=False).eval()
-        chosen = choose(model, output="logits", batch=Batch(inputs=batches[0]))
+        sample = Batch(inputs=batches[0])
+        chosen = choose(model, output="logits", batch=sample, tolerance=tolerance)
         every = arms(model, batches[0], chosen)
         seconds = timed(every, batches, rounds)
         figures = differences(every, batches)

@@ -1,4 +1,4 @@
-"""The numbers that a student learns in: what is chosen, what is computed in them, and what is not."""
+"""The numbers that a student learns in: which are chosen, and what is not computed in them."""
 
 import pytest
 import torch
@@ -57,6 +57,11 @@ def test_bfloat16_learns_as_much(problem):
     settings = {"epochs": 15, "optimizer": {"kind": "adamw", "learning_rate": 0.03}}
     fitted, _ = problem.fit(soft=False, settings={**settings, "precision": "bfloat16"})
     assert fitted.points[-1]["validation"] > 0.8
+
+
+def test_bfloat16_goes_together_with_clipped_gradients(problem, same):
+    clipped = problem.fit(settings={**BF16, "gradient_clip": 0.01})[1]
+    assert not same(clipped, problem.fit(settings=BF16)[1])
 
 
 def paces(monkeypatch, **seconds):

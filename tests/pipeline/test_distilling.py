@@ -161,3 +161,25 @@ def test_a_loader_may_give_several_forms():
     assert to_batch({"inputs": rows, "labels": labels}).labels is labels
     assert to_batch(rows).labels is None
     assert to_batch((rows, torch.zeros(2))).labels.shape == (2, 1)
+
+
+def test_auto_picks_one_precision_for_all_arms(teacher, digits, monkeypatch):
+    from understudy.engine import Picked
+    from understudy.pipeline import distilling, precision
+
+    asked, seen, real = [], [], distilling.fit
+
+    def pick(student, objective, rows, training):
+        asked.append(len(rows))
+        return Picked(precision="bfloat16", rows_per_second={})
+
+    def fit(**named):
+        seen.append(named["training"].precision)
+        return real(**named)
+
+    monkeypatch.setattr(precision, "pick", pick)
+    monkeypatch.setattr(distilling, "fit", fit)
+    training = QUICK.model_copy(update={"precision": "auto", "epochs": 1})
+    understudy.distill(teacher, make, digits[0], digits[1], training=training, seeds=2)
+    assert asked == [64]
+    assert seen == ["bfloat16"] * 4

@@ -182,9 +182,11 @@ class Distiller(lightning.LightningModule):
         adapters = [p for p in self.objective.parameters() if p.requires_grad]
         parameters = [{"params": group} for group in (student, adapters) if group]
         optimizer: torch.optim.Optimizer
-        # One kernel for all tensors: the difference is large for small students. It does not go
-        # together with mixed precision and gradient clipping, nor with every device.
-        plain = str(self.trainer.precision).startswith("32")
+        # One kernel for all tensors: the difference is large for small students. Lightning refuses
+        # it where gradients are clipped in mixed precision; float16 scales them. Nor does it go
+        # together with every device.
+        precision, clipped = str(self.trainer.precision), self.trainer.gradient_clip_val
+        plain = precision.startswith("32") or (precision == "bf16-mixed" and not clipped)
         fused = plain and all(p.device.type == "cpu" for p in (*student, *adapters))
         if options.kind == "adamw":
             optimizer = torch.optim.AdamW(

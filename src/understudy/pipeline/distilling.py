@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from understudy.contracts import Batch, Progress, Silent, Teacher
 from understudy.data.rows import Rows
-from understudy.engine import BATCHES, fit, pick, probe
+from understudy.engine import BATCHES, fit, probe
 from understudy.errors import DataError, ModelError
 from understudy.export.onnx import export_onnx
 from understudy.folders import make_folder
@@ -27,6 +27,7 @@ from understudy.pipeline.own_loaders import Loader
 from understudy.pipeline.own_rows import are_texts
 from understudy.pipeline.own_terms import own_terms
 from understudy.pipeline.own_texts import OwnTexts, own_texts
+from understudy.pipeline.precision import decided
 from understudy.pipeline.without_labels import WHY
 from understudy.pipeline.work import threads_for, validator
 from understudy.recipe import TermEntry, Training
@@ -175,11 +176,14 @@ def _distill(
         notes.append(WHY)
     if isinstance(make_student, nn.Module):
         notes.append("the student was given as a module: the seeds vary the order of rows only")
-    if training.precision == "auto":  # once, or arms could differ by their arithmetic
-        pupil = _fresh(make_student, task, seeds[0], texts)
-        picked = pick(pupil, first, first_batches[0].inputs, training)
-        progress.say(picked.line())
-        training = training.model_copy(update={"precision": picked.precision})
+    # Once, or arms could differ by their arithmetic.
+    training = decided(
+        training,
+        lambda: _fresh(make_student, task, seeds[0], texts),
+        first,
+        first_batches[0].inputs,
+        progress,
+    )
     arms: dict[str, dict[int, nn.Module]] = {"student": {}, "control": {}}
     chosen: dict[int, float] = {}
     for seed in seeds:

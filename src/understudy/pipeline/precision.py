@@ -1,8 +1,12 @@
 """Stage `precision`: in which numbers this machine trains the student fastest, once per run."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from torch import Tensor, nn
+
+from understudy.contracts import Progress
 from understudy.engine import pick
 from understudy.models.deployable import Deployable
 from understudy.objective import AnyObjective, control_of
@@ -20,7 +24,9 @@ def precision_of(work: Work) -> str | None:
     All arms and seeds train in it, or a difference between them could be one of arithmetic; a
     session that goes on with the run keeps it.
     """
-    asked = [p.training for p in work.recipe.phases if p.training and p.training.precision == "auto"]
+    asked = [
+        p.training for p in work.recipe.phases if p.training and p.training.precision == "auto"
+    ]
     if not asked:
         return None
     first = asked[0]
@@ -43,6 +49,21 @@ def _picked(work: Work, training: Training) -> dict[str, Any]:
         picked = pick(student, objective, rows, training)
     work.progress.say(picked.line())
     return asdict(picked)
+
+
+def decided(
+    training: Training,
+    student: Callable[[], nn.Module],
+    objective: AnyObjective,
+    rows: Tensor,
+    progress: Progress,
+) -> Training:
+    """The training with its precision; `progress` is told where it had to be found out."""
+    if training.precision != "auto":
+        return training
+    picked = pick(student(), objective, rows, training)
+    progress.say(picked.line())
+    return settled(training, picked.precision)
 
 
 def settled(training: Training, precision: str | None) -> Training:
