@@ -24,7 +24,7 @@ def test_arms_take_turns_and_medians_count(monkeypatch):
     times = {"a": iter([1.0, 9.0, 2.0]), "b": iter([3.0, 2.0, 1.5])}
     order = []
 
-    def known(call, *, device):
+    def known(call, *, device, least):
         order.append(call())
         return next(times[order[-1]])
 
@@ -41,7 +41,7 @@ def test_who_is_far_behind_is_timed_no_more(monkeypatch):
     times = {"slow": 5.0, "fast": 1.0}
     order = []
 
-    def known(call, *, device):
+    def known(call, *, device, least):
         order.append(call())
         return times[order[-1]]
 

@@ -14,7 +14,7 @@ from understudy.contracts import Batch
 from understudy.errors import ModelError, did_you_mean
 from understudy.teachers.backends.chosen import Chosen, Tried
 from understudy.teachers.backends.forms import BACKENDS, Forms, prepare
-from understudy.teachers.backends.pace import interleaved, seconds_of
+from understudy.teachers.backends.pace import LEAST_SECONDS, interleaved, seconds_of
 from understudy.teachers.backends.parity import difference
 from understudy.teachers.backends.pieces import InPieces
 
@@ -71,9 +71,10 @@ def choose(
     devices = [batch.inputs.device] if batch.inputs.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         trial = _Trial(module, output=output, batch=batch, tolerance=tolerance)
-        trial.rounds = rounds or trial.worth(rows)
+        expected = trial.expect(rows)
+        trial.rounds = rounds or trial.rounds
         trial.gather(
-            list(BACKENDS) if wanted == AUTO else [wanted], rows if wanted == AUTO else None
+            list(BACKENDS) if wanted == AUTO else [wanted], expected if wanted == AUTO else inf
         )
         return trial.choice(wanted)
 
@@ -91,7 +92,7 @@ class _Trial:
     ) -> None:
         rows = batch.inputs if batch.teacher_inputs is None else batch.teacher_inputs
         self._output, self._batch = output, batch
-        self.rounds = ROUNDS
+        self.rounds, self._least = ROUNDS, LEAST_SECONDS
         self._tolerance = tolerance
         self._forms = Forms(module, rows)
         self._room = _room(module)
@@ -103,16 +104,22 @@ class _Trial:
         self._ready = {"eager": eager}
         self._tried = {"eager": Tried(difference=0.0)}
 
-    def worth(self, rows: int | None) -> int:
-        """How often to time, so that choosing takes a small part of the pass itself."""
-        if rows is None:
-            return ROUNDS
-        seconds = self._seconds("eager") * rows / len(self._batch)
-        return max(1, min(ROUNDS, int(seconds / SECONDS_A_ROUND)))
+    def expect(self, rows: int | None) -> float:
+        """Seconds of the whole pass in eager; infinite where nobody knows its length.
 
-    def gather(self, names: list[str], rows: int | None) -> None:
-        """Make ready what can be had and can pay for itself."""
-        seconds = self._seconds("eager") * rows / len(self._batch) if rows is not None else inf
+        A short pass is timed less often and for a shorter while, so that choosing takes a small
+        part of it.
+        """
+        if rows is None:
+            return inf
+        seconds = self._seconds("eager") * rows / len(self._batch)
+        rounds = seconds / SECONDS_A_ROUND
+        self.rounds = max(1, min(ROUNDS, int(rounds)))
+        self._least = LEAST_SECONDS * min(1.0, rounds)
+        return seconds
+
+    def gather(self, names: list[str], seconds: float) -> None:
+        """Make ready what can be had and can pay for itself in a pass that takes so long."""
         worth = []
         for name in names:
             if seconds < BACKENDS[name].pays_from:
@@ -187,7 +194,9 @@ class _Trial:
 
     def _pace(self, teachers: Mapping[str, InPieces]) -> dict[str, float]:
         calls = {name: partial(teacher, self._batch) for name, teacher in teachers.items()}
-        seconds = interleaved(calls, device=self._forms.device, rounds=self.rounds)
+        seconds = interleaved(
+            calls, device=self._forms.device, rounds=self.rounds, least=self._least
+        )
         return {name: len(self._batch) / found for name, found in seconds.items()}
 
 

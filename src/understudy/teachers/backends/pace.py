@@ -30,10 +30,15 @@ def seconds_of(
 
 
 def interleaved(
-    calls: Mapping[str, Callable[[], object]], *, device: torch.device, rounds: int
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    device: torch.device,
+    rounds: int,
+    least: float = LEAST_SECONDS,
 ) -> dict[str, float]:
     """The median seconds of a call of each arm; the arms take turns `rounds` times.
 
+    A turn fills `least` seconds, with one call at least.
     An arm that is far behind after a round takes no part in the next, and after `LONGEST` seconds
     there is no next, so that on slow machines time is spent on what may be chosen.
     """
@@ -42,7 +47,7 @@ def interleaved(
     running = list(calls)
     for _ in range(rounds):
         for name in running:
-            found[name].append(seconds_of(calls[name], device=device))
+            found[name].append(seconds_of(calls[name], device=device, least=least))
         best = min(min(times) for times in found.values())
         if perf_counter() - started > LONGEST:
             break
