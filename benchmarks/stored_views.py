@@ -6,8 +6,13 @@ the same as a store with as many views as there are epochs, since an answer is a
 view): so one store of all views serves every arm, and a smaller K is the same store read in a
 circle. `difference` is K = 4 minus fresh in points, with an interval over seeds and rows.
 
-FULL=1: 15,000 rows, 30 epochs, 5 seeds for K = 4 and fresh and 3 for the others; goes on where it
-was stopped. Reduced: 2,000 rows, 4 epochs, 3 seeds, to show that it works; it proves nothing.
+`4, bfloat16` is the whole shortcut that teach_once.py times: 4 views, labelled and learned in
+bfloat16.
+
+FULL=1: 15,000 rows, 30 epochs, 12 seeds for K = 4 and fresh, 5 for bfloat16 and 3 for the others;
+goes on where it was stopped. SHARE=1/2 does the first half of what is missing, so that two
+processes share the work. Reduced: 2,000 rows, 4 epochs, 3 seeds, to show that it works; it proves
+nothing.
 """
 
 import math
@@ -48,20 +53,26 @@ from understudy.labels.store import LabelStore
 from understudy.losses import HardLabel, SoftTargetKL
 from understudy.objective import Objective, Term
 from understudy.teachers.backends import choose
+from understudy.teachers.backends.choosing import TOLERANCE
 from understudy.teachers.cached import CachedTeacher
 from understudy.teachers.ensemble import EnsembleTeacher
 
 FULL = mode() == "full"
 ROWS, EPOCHS = (15_000, 30) if FULL else (2_000, 4)
-SEEDS = {4: 5, 0: 5, 1: 3, 2: 3, 8: 3} if FULL else {4: 3, 0: 3, 1: 3, 2: 3}
+FRESH, HALF = "fresh", "4bf16"
+SEEDS = (
+    {"4": 12, FRESH: 12, HALF: 5, "1": 3, "2": 3, "8": 3}
+    if FULL
+    else {"4": 3, FRESH: 3, HALF: 3, "1": 3, "2": 3}
+)
 DEPTHS = (20, 26, 32)
 HERE = Path(__file__).parent
-STORE = HERE.parent / "runs" / "benchmarks" / "stored_views" / f"store-{mode()}"
+FOLDER = HERE.parent / "runs" / "benchmarks" / "stored_views"
 
 
-def labels(inputs: np.ndarray) -> LabelStore:
-    """The ensemble's answers to every view that any arm shows; made once."""
-    size, count = 250, EPOCHS
+def labels(inputs: np.ndarray, *, count: int, tolerance: float, name: str) -> LabelStore:
+    """The ensemble's answers to so many views of every row; made once."""
+    size = 250
     loader = MemoryLoader(
         inputs=torch.from_numpy(inputs),
         labels=None,
@@ -84,7 +95,7 @@ def labels(inputs: np.ndarray) -> LabelStore:
     sample = Batch(inputs=torch.from_numpy(inputs[:size]), ids=torch.arange(size))
     for depth in DEPTHS:
         module = deployable(teacher_network(depth), channels_last=False)
-        chosen = choose(module, output="logits", batch=sample)
+        chosen = choose(module, output="logits", batch=sample, tolerance=tolerance)
         print(f"ResNet-{depth}: {chosen.line()}", file=sys.stderr)
         members.append(chosen.teacher)
     dense = codecs.make("dense", {}, {})
@@ -92,12 +103,12 @@ def labels(inputs: np.ndarray) -> LabelStore:
         engine=Serial(EnsembleTeacher(members), portions),
         rows=portions.rows,
         keep={"logits": Keep(codec=dense, reads="logits")},
-        place=LocalPlace(STORE),
+        place=LocalPlace(FOLDER / name),
         fingerprints={"teacher": "ResNet-20 + 26 + 32", "data": f"CIFAR-100, {ROWS} rows"},
         made={"batch_size": size},
         on_rows=lambda done: print(f"labelled {done:,} of {sum(portions.rows):,}", file=sys.stderr),
     )
-    return LabelStore(STORE)
+    return LabelStore(FOLDER / name)
 
 
 def arm(
@@ -107,10 +118,11 @@ def arm(
     truth: np.ndarray,
     store: LabelStore,
     *,
-    count: int,
+    kind: str,
     seed: int,
 ) -> dict:
-    """Which test rows a student gets right that saw `count` views (0: fresh ones)."""
+    """Which test rows a student gets right that saw so many views."""
+    half = kind == HALF
     loader = MemoryLoader(
         inputs=torch.from_numpy(inputs),
         labels=torch.from_numpy(targets),
@@ -119,7 +131,7 @@ def arm(
         batch_size=BATCH,
         views=views(),
         seed=seed,
-        cycle=count or None,
+        cycle=None if kind == FRESH else 4 if half else int(kind),
     )
     terms = [
         Term(name="hard", loss=HardLabel(), reads="logits", labels=True, weight=0.1),
@@ -136,12 +148,12 @@ def arm(
         student=model,
         objective=Objective(terms, task=TASK, offers=store.offers),
         teacher=CachedTeacher(store),
-        training=training(EPOCHS, schedule="cosine"),
+        training=training(EPOCHS, schedule="cosine", precision="bfloat16" if half else "float32"),
         loader=loader,
         validation=None,
         validate=None,
         seed=seed,
-        folder=STORE.parent / f"checkpoints-{mode()}" / f"{count}-{seed}",
+        folder=FOLDER / f"checkpoints-{mode()}" / f"{kind}-{seed}",
     )
     right = []
     with torch.inference_mode():
@@ -156,55 +168,58 @@ def main() -> None:
     inputs, targets = images(ROWS)
     test, truth = images(10_000, file="test.parquet")
     progress = Progress("stored_views")
-    store = labels(inputs)
+    store = labels(inputs, count=EPOCHS, tolerance=TOLERANCE, name=f"store-{mode()}")
+    half = labels(inputs, count=4, tolerance=1.0, name=f"store-bf16-{mode()}")
     # What `difference` is made of first; the rest of the table can wait.
-    compared = [(count, seed) for seed in range(SEEDS[4]) for count in (4, 0)]
-    others = [(c, seed) for c, seeds in SEEDS.items() for seed in range(seeds) if c not in (4, 0)]
-    for count, seed in compared + others:
-        part = f"K{count or 'fresh'}-{seed}"
-        if progress.get(part) is None:
-            found = arm(inputs, targets, test, truth, store, count=count, seed=seed)
-            progress.keep(part, found)
-            share = np.unpackbits(np.array(found["right"], np.uint8)).mean()
-            print(f"{part}: {share:.4f}", file=sys.stderr)
+    first = [(kind, seed) for seed in range(SEEDS["4"]) for kind in ("4", FRESH)]
+    others = [(k, seed) for k, seeds in SEEDS.items() for seed in range(seeds)]
+    parts = [part for part in dict.fromkeys(first + others) if progress.get(name_of(*part)) is None]
+    number, of = (int(x) for x in os.environ.get("SHARE", "1/1").split("/"))
+    for kind, seed in parts[number - 1 :: of]:
+        source = half if kind == HALF else store
+        found = arm(inputs, targets, test, truth, source, kind=kind, seed=seed)
+        progress.keep(name_of(kind, seed), found)
+        share = np.unpackbits(np.array(found["right"], np.uint8)).mean()
+        print(f"{name_of(kind, seed)}: {share:.4f}", file=sys.stderr)
     report(progress, store)
+
+
+def name_of(kind: str, seed: int) -> str:
+    """Of a part."""
+    return f"K{kind}-{seed}"
 
 
 def report(progress: Progress, store: LabelStore) -> None:
     """The table, the difference and its interval, from the parts that are finished."""
-    rows: dict[int, np.ndarray] = {}
-    for count in SEEDS:
-        parts = [progress.get(f"K{count or 'fresh'}-{seed}") for seed in range(SEEDS[count])]
+    rows: dict[str, np.ndarray] = {}
+    for kind, seeds in SEEDS.items():
+        parts = [progress.get(name_of(kind, seed)) for seed in range(seeds)]
         done = [np.unpackbits(np.array(p["right"], np.uint8)) for p in parts if p is not None]
         if done:
-            rows[count] = np.stack(done).astype(np.float64)
+            rows[kind] = np.stack(done).astype(np.float64)
     figures = {}
-    head = ["views per image", "seeds", "accuracy", "minus fresh (95 %)"]
-    lines = ["| " + " | ".join(head) + " |", "|---|---:|---:|---:|"]
+    head = ["views per image", "seeds", "accuracy", "minus fresh (95 %)", "minus 4 (95 %)"]
+    lines = ["| " + " | ".join(head) + " |", "|---|---:|---:|---:|---:|"]
     table = Table(title=f"{ROWS:,} rows, {EPOCHS} epochs")
     for name in head:
         table.add_column(name)
-    for count in sorted(rows, key=lambda k: k or math.inf):
-        name = str(count or f"fresh ({EPOCHS})")
-        found = rows[count]
-        figures[f"accuracy_{count or 'fresh'}"] = float(found.mean())
-        apart = ""
-        if count and 0 in rows and min(len(found), len(rows[0])) >= 2:
-            both = min(len(found), len(rows[0]))
-            verdict = judge(
-                found[:both],
-                rows[0][:both],
-                higher_is_better=True,
-                margin=0.01,
-                name="accuracy",
-                unit="share",
+    for kind in sorted(rows, key=lambda kind: math.inf if kind == FRESH else int(kind[0])):
+        name = {FRESH: f"fresh ({EPOCHS})", HALF: "4, bfloat16"}.get(kind, kind)
+        found = rows[kind]
+        figures[f"accuracy_{kind}"] = float(found.mean())
+        cells = [name, str(len(found)), f"{100 * found.mean():.2f} %"]
+        for other in (FRESH, "4"):
+            compared = kind != FRESH and (other == FRESH or kind == HALF)
+            told = apart(found, rows.get(other)) if compared else None
+            cells.append(
+                "" if told is None else f"{told[0]:+.2f} ({told[1]:+.2f} to {told[2]:+.2f})"
             )
-            low, high = verdict.low, verdict.high
-            apart = f"{100 * verdict.effect:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
-            figures[f"difference_{count}"] = 100 * verdict.effect
-            figures[f"lower_bound_{count}"] = 100 * low
-            figures[f"upper_bound_{count}"] = 100 * high
-        cells = [name, str(len(found)), f"{100 * found.mean():.2f} %", apart]
+            if told is not None:
+                behind = "" if other == FRESH else "_minus_4"
+                for word, value in zip(
+                    ("difference", "lower_bound", "upper_bound"), told, strict=True
+                ):
+                    figures[f"{word}_{kind}{behind}"] = value
         table.add_row(*cells)
         lines.append("| " + " | ".join(cells) + " |")
     Console().print(table)
@@ -212,6 +227,25 @@ def report(progress: Progress, store: LabelStore) -> None:
     record("stored_views", figures, seeds=list(range(max(SEEDS.values()))), mode=mode())
     text = "\n".join([*lines, "", f"{ROWS:,} rows, {EPOCHS} epochs, {CLASSES} classes, {mode()}."])
     paste(text, name="stored_views", page=HERE.parent / "docs" / "benchmarks.md")
+
+
+def apart(found: np.ndarray, other: np.ndarray | None) -> tuple[float, float, float] | None:
+    """Points of difference over the seeds that both have, with the ends of the interval."""
+    both = 0 if other is None else min(len(found), len(other))
+    if other is None or both < 2:
+        return None
+    verdict = judge(
+        found[:both],
+        other[:both],
+        higher_is_better=True,
+        margin=0.01,
+        name="accuracy",
+        unit="share",
+    )
+    assert verdict.effect is not None
+    assert verdict.low is not None
+    assert verdict.high is not None
+    return 100 * verdict.effect, 100 * verdict.low, 100 * verdict.high
 
 
 if __name__ == "__main__":
