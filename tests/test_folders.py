@@ -362,3 +362,18 @@ def test_a_stage_killed_between_its_renames_has_its_old_content_where_the_new_is
     (tmp_path / "teacher").rename(tmp_path / ".work" / "teacher.old")
     assert stage(tmp_path, seed=1).done()
     assert (tmp_path / "teacher" / "file").read_text() == "old"
+
+
+def test_a_full_disk_locks_all_the_same_and_lets_go(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(folders.os, "write", full)
+    with (
+        Lock(tmp_path),
+        pytest.raises(RunError, match="is held by another process"),
+        Lock(tmp_path),
+    ):
+        pass
+    with Lock(tmp_path):
+        pass

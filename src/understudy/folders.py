@@ -97,7 +97,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise RunError(
-            f"{path} cannot be read ({error}): run the stage that writes it again"
+            f"{path} cannot be read ({error}): delete it, and run the stage that writes it again"
         ) from error
 
 
@@ -136,7 +136,10 @@ def _explain(error: OSError, path: Path) -> str:
             f"the disk is full: {path} was not written, and what was written before is whole; "
             "free some space and run the same command again, it goes on from there"
         )
-    return f"{path} cannot be written ({error.strerror or error}): choose another place with --out"
+    return (
+        f"{path} cannot be written ({error.strerror or error}): choose another place with --out "
+        "(of a shared store, with `labels.store`)"
+    )
 
 
 class Lock:
@@ -163,12 +166,13 @@ class Lock:
                 f"one process at a time may work in a run folder, but {self._path.parent} is held "
                 f"by {holder}: wait for it, stop it, or choose another folder with --out"
             ) from error
-        os.ftruncate(descriptor, 0)
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.write(
-            descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode()
-        )
         self._descriptor = descriptor
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+        # A courtesy to the next one: on a full disk it is locked all the same.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, holder.encode())
         return self
 
     def __exit__(
@@ -178,7 +182,8 @@ class Lock:
         trace: TracebackType | None,
     ) -> None:
         if self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -147,3 +147,10 @@ def test_the_usual_objective_needs_logits():
 
     with pytest.raises(ModelError, match="logits"):
         soft_and_hard(Deaf(), 6)
+
+
+def test_a_precision_that_each_student_would_find_for_itself_is_refused(tmp_path):
+    teacher = stored(Counting(), rows()[0], tmp_path / "store")
+    open_ = TRAINING.model_copy(update={"precision": "auto"})
+    with pytest.raises(ValueError, match="students that are compared must compute alike"):
+        lesson(teacher, training=open_)

@@ -34,6 +34,18 @@ def test_info_tells_what_is_in_it(store, capsys):
         assert part in told
 
 
+def test_info_tells_how_a_recipes_store_was_made(tmp_path, capsys):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    store = str(tmp_path / "shared")
+    arguments = [str(tmp_path / "r.yaml"), "--out", str(tmp_path / "run")]
+    assert command(["label", *arguments, "--set", f"labels.store={store}"]) == 0
+    capsys.readouterr()
+    assert command(["labels", "info", store]) == 0
+    told = capsys.readouterr().out
+    assert "made with: backends" in told
+    assert '[["eager", null]]' in told
+
+
 def test_info_reads_the_manifest_only(store, capsys):
     for shard in store.glob("shard-*"):
         shard.unlink()

@@ -3,8 +3,11 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
+from understudy.contracts import Batch, Knowledge
 from understudy.engine import pick, precision
+from understudy.errors import TrainingError
 from understudy.losses import HardLabel
 from understudy.objective import Objective, Term, control_objective
 from understudy.recipe import Training
@@ -120,6 +123,53 @@ def test_where_nothing_can_be_timed_it_is_float32(problem):
     elsewhere = Training(trainer={"accelerator": "tpu"})
     picked = pick(problem.student(), goal, problem.inputs[:16], elsewhere)
     assert (picked.precision, picked.why) == ("float32", "only CPU and CUDA are timed")
+
+
+class Telling:
+    """A teacher that remembers whether it was asked in mixed precision."""
+
+    offers = frozenset({"logits"})
+
+    def __init__(self, matrix):
+        self.matrix, self.seen = matrix, set()
+
+    def __call__(self, batch):
+        told = batch.inputs @ self.matrix
+        self.seen.add(told.dtype)
+        return Knowledge(fields={"logits": told})
+
+
+def test_a_live_teacher_answers_in_its_own_numbers(problem):
+    teacher = Telling(problem.matrix)
+    problem.fit(teacher=teacher, settings=BF16)
+    assert teacher.seen == {torch.float32}
+
+
+def test_auto_refuses_a_loader_without_batches(problem):
+    with pytest.raises(TrainingError, match="at least one batch per epoch"):
+        problem.fit(settings={"precision": "auto"}, loader=[])
+
+
+def test_auto_looks_at_somebodys_shuffling_loader_without_moving_its_order(problem, monkeypatch):
+    paces(monkeypatch, float32=1.0, bfloat16=5.0)
+    rows = TensorDataset(problem.inputs[:80], problem.labels[:80])
+
+    def order(precision):
+        seen = []
+
+        def collate(items):
+            seen.append([float(row[0]) for row, _ in items])
+            inputs, labels = torch.stack([i[0] for i in items]), torch.stack([i[1] for i in items])
+            return Batch(inputs=inputs, labels=labels)
+
+        loader = DataLoader(rows, batch_size=16, shuffle=True, collate_fn=collate)
+        state = torch.get_rng_state()
+        settings = {"epochs": 2, "precision": precision}
+        problem.fit(settings=settings, loader=loader, soft=False)
+        assert torch.equal(torch.get_rng_state(), state)
+        return seen[-10:]
+
+    assert order("auto") == order("float32")
 
 
 def test_auto_in_a_single_training_picks_for_itself(problem, monkeypatch, same):

@@ -1,15 +1,34 @@
 """Who trains in which numbers: all arms alike, decided once, and kept."""
 
 import json
+from functools import partial
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 from understudy import build
 from understudy import recipe as recipes
 from understudy.engine import Picked
 from understudy.errors import RecipeError
+from understudy.objective import control_objective
 from understudy.pipeline import precision, run, training
+from understudy.recipe import Training
+from understudy.tasks import Classification
+
+
+class Said:
+    """Progress that remembers its lines."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
+
+    def track(self, name, total, unit):
+        raise AssertionError("nothing is trained here")
 
 
 @pytest.fixture
@@ -58,8 +77,36 @@ def test_without_auto_nothing_is_picked(small, tmp_path, monkeypatch, fits):
     assert not (tmp_path / "run/precision").exists()
 
 
-def test_a_precision_that_is_said_twice_is_refused(small):
-    data = recipe_of(small, precision="auto", trainer={"precision": "bf16-mixed"})
+def test_a_teachers_precision_is_kept_for_whoever_goes_on(tmp_path, monkeypatch):
+    choosing(monkeypatch, "bfloat16")
+    said = Said()
+    rows, goal = torch.zeros(4, 2), control_objective([], task=Classification(classes=("a", "b")))
+    ask = partial(
+        precision.decided,
+        Training(precision="auto"),
+        lambda: nn.Linear(2, 2),
+        goal,
+        rows,
+        said,
+        keep=tmp_path,
+    )
+    assert ask().precision == "bfloat16"
+    choosing(monkeypatch, "float32")
+    assert ask().precision == "bfloat16"
+    assert len(said.lines) == 1
+
+
+def test_what_is_as_it_always_was_leaves_no_mark():
+    """Runs from before there was a choice are not done again."""
+    assert "precision" not in Training().model_dump()
+    assert "precision" not in Training(precision="float32").model_dump(mode="json")
+    assert Training(precision="bfloat16").model_dump()["precision"] == "bfloat16"
+    assert Training.model_validate(Training(precision="auto").model_dump()).precision == "auto"
+
+
+@pytest.mark.parametrize("said", ["auto", "float32", "bfloat16"])
+def test_a_precision_that_is_said_twice_is_refused(small, said):
+    data = recipe_of(small, precision=said, trainer={"precision": "bf16-mixed"})
     recipe, place = recipes.loads(yaml.safe_dump(data), name="r.yaml")
     with pytest.raises(RecipeError, match="the precision is said twice"):
         build.check(recipe, place)

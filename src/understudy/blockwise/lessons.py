@@ -81,6 +81,18 @@ class Lesson:
     held_out: Index | None = None
     validate: Validate | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what would be found anew for each student.
+
+        Raises:
+            ValueError: the precision is left open.
+        """
+        if self.training.precision == "auto":
+            raise ValueError(
+                "students that are compared must compute alike, but `precision: auto` is found out "
+                "for each: name `float32` or `bfloat16`"
+            )
+
 
 def learn(
     network: nn.Module,

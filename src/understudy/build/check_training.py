@@ -58,7 +58,7 @@ def _training(training: Training, where: Place) -> Iterator[Mistake]:
             yield Mistake(path=(*where, "trainer", name), law=law)
     if training.trainer and not set(training.trainer) - set(known):
         yield from _trainer(training, (*where, "trainer"))
-    if training.precision != "float32" and "precision" in training.trainer:
+    if "precision" in training.model_fields_set and "precision" in training.trainer:
         law = "the precision is said twice: keep `training.precision`, or the one in `trainer`"
         yield Mistake(path=(*where, "precision"), law=law)
     late = [m for m in training.schedule.milestones if m >= training.epochs]

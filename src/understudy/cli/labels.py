@@ -47,7 +47,8 @@ def info(store: StorePath, as_json: Json = False) -> None:
             (name, f"{field.codec} ({how or 'no parameters'}), {list(field.shape)}{ragged}")
         )
     told += [(f"fingerprint: {name}", mark) for name, mark in manifest.fingerprints.items()]
-    told += [(f"made with: {name}", value) for name, value in manifest.made.items()]
+    for name, value in manifest.made.items():
+        told.append((f"made with: {name}", value if isinstance(value, str) else json.dumps(value)))
     rows(("", "labels"), told)
 
 

@@ -29,6 +29,7 @@ from understudy.recipe import Training
 from understudy.students.sparse import Masks, Sparsity
 
 # What the recipe says in its own words; the rest of `training.trainer` is Lightning's.
+EMPTY = "a loader must give at least one batch per epoch, but this gave none"
 OURS = frozenset({"max_epochs", "callbacks", "gradient_clip_val", "logger"})
 
 
@@ -77,7 +78,8 @@ def fit(
         objective: batch to loss.
         teacher: what the objective compares with; None for a control.
         training: everything about optimization; its `trainer` goes to Lightning as it is.
-        loader: training batches; one whose `sampler` has `set_epoch` is told the epoch.
+        loader: training batches; one whose `sampler` has `set_epoch` is told the epoch. With
+            `precision: auto` its first batch is looked at before.
         validation: validation batches, in any order.
         validate: answers and labels of all validation rows to the primary score.
         higher_is_better: of that score.
@@ -98,9 +100,7 @@ def fit(
         KeyboardInterrupt: Ctrl-C; the last checkpoint is whole.
     """
     if training.precision == AUTO:
-        # Whoever trains several students to compare them picks once, for all.
-        picked = pick(student, objective, next(iter(loader)).inputs, training)
-        training = training.model_copy(update={"precision": picked.precision})
+        training = _picked(student, objective, training, loader, seed)
     if writing is None and training.on_policy is not None and teacher is not None:
         writing = Writing(OnPolicy.of(training.on_policy), seed=seed)
     keeper = Keeper(folder, training, higher_is_better=higher_is_better)
@@ -141,7 +141,7 @@ def fit(
         module.train()
         trainer.fit(module, loader, rows, ckpt_path=resume, weights_only=True)
     if not keeper.points:
-        raise TrainingError("a loader must give at least one batch per epoch, but this gave none")
+        raise TrainingError(EMPTY)
     epoch = keeper.choose(student)
     student.cpu().eval()
     if masks is not None and not masks.settled:
@@ -155,6 +155,23 @@ def fit(
         seconds=keeper.elapsed(),
         written=None if writing is None else writing.counts,
     )
+
+
+def _picked(
+    student: nn.Module,
+    objective: AnyObjective,
+    training: Training,
+    loader: Iterable[Batch],
+    seed: int,
+) -> Training:
+    """With the faster precision; who trains several students to compare them picks before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed << 24)
+        first = next(iter(loader), None)
+    if first is None:
+        raise TrainingError(EMPTY)
+    found = pick(student, objective, first.inputs, training)
+    return training.model_copy(update={"precision": found.precision})
 
 
 class _Stopping(EarlyStopping):

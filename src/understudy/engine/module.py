@@ -1,8 +1,7 @@
 """Student, objective and teacher as Lightning sees them: a few short methods."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -111,20 +110,21 @@ class Distiller(lightning.LightningModule):
                 self.student, batch, step=step, epoch=epoch, epochs=self._training.epochs
             )
         (teacher,) = self._teacher
-        knowledge = teacher(batch) if teacher is not None else None
+        # Told in its own numbers, as it would be stored, whatever the student computes in.
+        with torch.autocast(self.device.type, enabled=False):
+            knowledge = teacher(batch) if teacher is not None else None
         try:
             with capture(inner(self.student), self.objective.spots) as captured:
                 answers = answer(self.objective, self.student, batch.inputs)
-            with _whole(answers) as whole:
-                total = self.objective(
-                    whole(answers),
-                    knowledge,
-                    batch,
-                    epoch=epoch,
-                    epochs=self._training.epochs,
-                    features={spot: whole(found) for spot, found in captured.found().items()},
-                    weights=trained(self.student) if self.objective.constrained else None,
-                )
+            total = self.objective(
+                answers,
+                knowledge,
+                batch,
+                epoch=epoch,
+                epochs=self._training.epochs,
+                features=captured.found(),
+                weights=trained(self.student) if self.objective.constrained else None,
+            )
         except TrainingError as error:
             raise TrainingError(
                 f"{self._name}: training stopped in epoch {self.current_epoch + 1}, "
@@ -230,20 +230,6 @@ class Distiller(lightning.LightningModule):
             if (value := getattr(batch, name)) is not None
         }
         return replace(batch, **moved)
-
-
-@contextmanager
-def _whole(answers: Any) -> Iterator[Callable[[Any], Any]]:
-    """Losses and adapters in float32, whatever precision the student's layers compute in.
-
-    A language model's states stay as they are: logits are made of them piece by piece, and the
-    losses over a vocabulary see to their own precision.
-    """
-    if not isinstance(answers, Tensor) or not torch.is_autocast_enabled(answers.device.type):
-        yield lambda found: found
-        return
-    with torch.autocast(answers.device.type, enabled=False):
-        yield lambda found: found.float() if found.is_floating_point() else found
 
 
 def learning_rate_factor(training: Training, *, steps: int) -> Callable[[int], float]:

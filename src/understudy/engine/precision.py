@@ -82,7 +82,9 @@ def _device(training: Training) -> torch.device | None:
     """Where Lightning will train."""
     asked = str(training.trainer.get("accelerator", AUTO))
     if asked in (AUTO, "gpu", "cuda") and torch.cuda.is_available():
-        return torch.device("cuda")
+        which = training.trainer.get("devices")
+        first = which[0] if isinstance(which, list) and which else 0
+        return torch.device("cuda", int(first))
     if asked == "cpu" or (asked == AUTO and not torch.backends.mps.is_available()):
         return torch.device("cpu")
     return None

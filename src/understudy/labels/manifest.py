@@ -212,7 +212,10 @@ def parse(data: Any, *, path: str) -> Manifest:
             complete=data["complete"],
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise StoreError(f"{path} is not as it was written ({error}): label again") from error
+        raise StoreError(
+            f"{path} is not as it was written ({error}): delete it and label again, which uses "
+            "the shards that are whole"
+        ) from error
 
 
 def entries(manifest: Manifest) -> dict[str, Shard]:

@@ -108,5 +108,8 @@ def manifest_at(place: Place) -> Manifest | None:
         try:
             data = json.loads(file.read())
         except ValueError as error:
-            raise StoreError(f"{path} cannot be read ({error}): label again") from error
+            raise StoreError(
+                f"{path} cannot be read ({error}): delete it and label again, which uses the "
+                "shards that are whole"
+            ) from error
     return parse(data, path=path)

@@ -115,7 +115,12 @@ class LabelStore:
             # The index is mapped and not summed up: what it leads to must be what was asked for.
             right = np.array_equal(maps[number]["ids"][at], wanted[asked])
             if not right or not np.array_equal(maps[number]["views"][at], shown[asked]):
-                raise StoreError(f"the index of {self.folder} is damaged: label again")
+                assert self.manifest.index is not None  # or there were no index
+                damaged = self.folder / self.manifest.index.file
+                raise StoreError(
+                    f"the index of {self.folder} is damaged: delete {damaged} and label again, "
+                    "which makes no new labels where these are whole"
+                )
         return Knowledge(fields={n: self._field(n, maps, places) for n in sorted(self.offers)})
 
     def _field(self, name: str, maps: Mapping[int, Tensors], places: Places) -> Told:

@@ -8,7 +8,7 @@ from understudy import build
 from understudy.contracts import Student
 from understudy.folders import read_json
 from understudy.models.deployable import Deployable
-from understudy.objective import objective_of
+from understudy.objective import control_of, objective_of
 from understudy.pipeline.chain import as_after, chain_marks
 from understudy.pipeline.fresh import fresh_student
 from understudy.pipeline.labelling import Labelled, label
@@ -16,7 +16,7 @@ from understudy.pipeline.language import codec_of, head_of, is_language, told_by
 from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.matching import Found, match_layers
 from understudy.pipeline.portioning import live, stored_views
-from understudy.pipeline.precision import precision_of
+from understudy.pipeline.precision import decided
 from understudy.pipeline.prepare import view_marks
 from understudy.pipeline.student import student_mark
 from understudy.pipeline.teach import joint
@@ -130,6 +130,31 @@ def one_arm(
         together=together,
     )
     return Trained(arm=arm, seed=seed, folder=work.folder / name, summary=summary)
+
+
+def precision_of(work: Work) -> str | None:
+    """Stage `precision`: what `precision: auto` comes to; None where no phase leaves it open.
+
+    All arms and seeds train in it, or a difference between them could be one of arithmetic; a
+    session that goes on with the run keeps it.
+    """
+    trainings = [phase.training for phase in work.recipe.phases if phase.training is not None]
+    first = next((training for training in trainings if training.precision == "auto"), None)
+    if first is None:
+        return None
+
+    def find(_: Path) -> dict[str, str]:
+        rows = work.material.inputs[work.material.splits.train[: first.batch_size]]
+        seed, goal = work.recipe.seed_list[0], control_of([], task=work.task)
+        found = decided(first, lambda: start(work, seed), goal, rows, work.progress)
+        return {"precision": found.precision}
+
+    depends = student_mark(work) | {
+        "batch_size": first.batch_size,
+        "accelerator": first.trainer.get("accelerator"),
+    }
+    found: str = work.stage("precision", depends, find)["precision"]
+    return found
 
 
 def start(work: Work, seed: int) -> Deployable:

@@ -25,6 +25,7 @@ from understudy.pipeline.language import rows_at_once, validating
 from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.members import Section, load_member, member_module, weights_name
 from understudy.pipeline.model_marks import model_marks
+from understudy.pipeline.precision import decided, settled
 from understudy.pipeline.prepare import chain_of_views, signatures, view_marks
 from understudy.pipeline.reference import refer, turn
 from understudy.pipeline.validating import validation_loader
@@ -107,7 +108,7 @@ def _teacher(work: Work, folder: Path, mark: str) -> dict[str, Any]:
         return {"kind": kind, "fingerprint": mark, "parameters": None, "seconds": 0.0}
     module = member_module(work, section)
     if section.training is not None:
-        seconds = _train(work, module, section.training, folder)
+        seconds = _train(work, module, _numbers(work, module, section.training, folder), folder)
     elif section.weights is not None:
         path = work.place.resolve(section.weights)
         load_into(module.network, read_weights(path), source=str(path))
@@ -205,6 +206,18 @@ def _try(teacher: Teacher, work: Work) -> None:
             f"the teacher cannot answer raw rows of shape {shape}: {type(error).__name__}: "
             f"{str(error).splitlines()[0] if str(error) else ''}: {remedy}"
         ) from error
+
+
+def _numbers(work: Work, module: Deployable, training: Training, folder: Path) -> Training:
+    """The training with its precision decided, by the leader where several train together."""
+    if training.precision != "auto":
+        return training
+    rows = work.material.inputs[work.material.splits.train[: training.batch_size]]
+    goal = control_of([], task=work.material.task)
+    if work.crew.leads:
+        training = decided(training, lambda: module, goal, rows, work.progress, keep=folder)
+    together = joint(training, work.crew)
+    return settled(training, work.crew.agree(training.precision)) if together else training
 
 
 def _train(work: Work, module: Deployable, training: Training, folder: Path) -> float:

@@ -70,8 +70,6 @@ def what_counts(work: Work, phase: Phase, arm: Arm) -> dict[str, Any]:
     data = phase.model_dump(mode="json")
     for key in ("checkpoint_seconds", "tensorboard"):
         data["training"].pop(key)
-    if data["training"]["precision"] == "float32":  # as before there was a choice
-        data["training"].pop("precision")
     if arm == "control":  # it takes as many steps, and writes nothing
         data["training"].pop("on_policy")
     terms = build.terms(phase.objective, work.place)

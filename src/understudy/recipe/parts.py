@@ -1,9 +1,18 @@
 """The typed parts of a recipe that are shared by several sections, and how numbers are bounded."""
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 TARGET = re.compile(r"^(?:[\w.]+|[^:]+\.py):[A-Za-z_]\w*$")
 
@@ -224,3 +233,11 @@ class Training(Part):
     on_policy: OnPolicySection | None = None
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     trainer: dict[str, Any] = {}
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: Callable[[Any], Any]) -> dict[str, Any]:
+        data: dict[str, Any] = write(self)
+        # What a run is a function of is told by this: those from before there was a choice stay.
+        if data.get("precision") == "float32":
+            del data["precision"]
+        return data

@@ -76,7 +76,7 @@ def _refuse_bad(name: str, rows: Tensor, batch: Batch, lengths: Tensor | None) -
     raise ModelError(
         f"a teacher's {name} must be finite, but {int(bad.sum())} of {len(rows)} rows are not "
         f"(rows {', '.join(str(int(i)) for i in named)}): check its weights, its scaling of the "
-        "inputs and its precision"
+        "inputs and its precision; stored labels can leave such rows out (`on_bad_rows: skip`)"
     )
 
 

@@ -237,3 +237,19 @@ def test_values_are_held_to_their_own_measure():
     found = choose(module(), output="values", batch=rows(), wanted="onnxruntime", rounds=1)
     assert found.teacher.offers == {"values"}
     assert found.difference < 1e-3
+
+
+@pytest.mark.parametrize(("seconds", "rounds", "least"), [(15, 1, 0.25), (300, 3, 1), (None, 3, 1)])
+def test_a_short_pass_is_timed_for_a_shorter_while(backends, monkeypatch, seconds, rounds, least):
+    backends(eager=paced(0.01), a=paced(0.002))
+    asked, real = [], choosing.interleaved
+
+    def interleaved(calls, **named):
+        asked.append((named["rounds"], named["least"]))
+        return real(calls, **named)
+
+    monkeypatch.setattr(choosing, "interleaved", interleaved)
+    # Eight rows take 10 ms.
+    count = None if seconds is None else round(seconds / 0.01 * 8)
+    choose(module(), output="logits", batch=rows(), rows=count)
+    assert asked[-1] == (rounds, pytest.approx(least * pace.LEAST_SECONDS, rel=0.05))
