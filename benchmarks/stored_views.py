@@ -10,9 +10,9 @@ circle. `difference` is K = 4 minus fresh in points, with an interval over seeds
 bfloat16.
 
 FULL=1: 15,000 rows, 30 epochs, 12 seeds for K = 4, in bfloat16 too, and fresh; 3 for the others;
-goes on where it was stopped. SHARE=1/2 does the first half of what is missing, so that two
-processes share the work. Reduced: 2,000 rows, 4 epochs, 3 seeds, to show that it works; it proves
-nothing.
+goes on where it was stopped. SHARE=1/2 and SHARE=2/2, started together once the stores are there,
+take every second part each, so that two processes share the work. Reduced: 2,000 rows, 4 epochs,
+3 seeds, to show that it works; it proves nothing.
 """
 
 import math
