@@ -208,3 +208,28 @@ def test_free_space_behind_a_url_is_unknown_and_the_copy_is_counted(tmp_path, ca
 def test_what_is_known_of_the_room(free, copy, fits, tmp_path):
     made = Estimate(rows=1, sampled=1, bytes=10, seconds=1.0, free=free, folder=tmp_path, copy=copy)
     assert made.fits is fits
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "index.safetensors"])
+def test_what_is_said_of_a_damaged_file_leads_out(tmp_path, capsys, name):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    store, out = tmp_path / "shared", str(tmp_path / "labels.parquet")
+    label = ["label", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "run")]
+    label += ["--set", f"labels.store={store}"]
+    assert command(label) == 0
+    whole = {path.name: path.read_bytes() for path in store.iterdir() if path.is_file()}
+    path = store / name
+    # The size stays: this is not a file that was cut off.
+    path.write_bytes(
+        bytes(len(whole[name])) if name.endswith("json") else whole[name][:-8] + b"?" * 8
+    )
+    capsys.readouterr()
+    assert command(["labels", "export", str(store), "--out", out]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "delete" in told
+    assert name in told
+    path.unlink()
+    assert command(label) == 0
+    assert command(["labels", "export", str(store), "--out", out]) == 0
+    again = {path.name: path.read_bytes() for path in store.iterdir() if path.is_file()}
+    assert again == whole
