@@ -7,8 +7,9 @@ on all 10,000 test rows. Methods of two phases share the epochs between them.
 
 FULL=1: 15,000 rows, 10 epochs (4 and 6), 3 seeds; hours. It goes on where it was stopped, and stops
 by itself after about SLICE_MINUTES where that is given. GROUND=cifar or GROUND=vit measures the
-parts of one ground only, so that two processes share the work. Reduced: 1,000 rows, 1 epoch,
-1 seed, to show that it works; it proves nothing.
+parts of one ground only; of these, SHARE=1/2 and SHARE=2/2, started together once what the teacher
+tells is stored, take every second part each, so that two processes share the work. Reduced: 1,000
+rows, 1 epoch, 1 seed, to show that it works; it proves nothing.
 """
 
 import os
@@ -192,6 +193,8 @@ def main() -> None:
         for m, s in parts
         if only in (None, m.ground) and progress.get(f"{m.name}-{s}") is None
     ]
+    share_of, shares = (int(x) for x in os.environ.get("SHARE", "1/1").split("/"))
+    missing = missing[share_of - 1 :: shares]
     for number, (method, seed) in enumerate(missing):
         if time.monotonic() >= end:
             print(f"{len(missing) - number} parts are left: run it again", file=sys.stderr)

@@ -71,6 +71,13 @@ def paces(monkeypatch, **seconds):
     monkeypatch.setattr(precision, "interleaved", lambda calls, **_: {n: seconds[n] for n in calls})
 
 
+@pytest.fixture
+def able(monkeypatch):
+    """A processor that has instructions for bfloat16, or is believed to."""
+    monkeypatch.setattr(precision, "without_bfloat16", lambda device: None)
+
+
+@pytest.mark.usefixtures("able")
 @pytest.mark.parametrize(
     ("half", "expected"), [(0.5, "bfloat16"), (0.89, "bfloat16"), (0.95, "float32"), (3, "float32")]
 )
@@ -90,12 +97,21 @@ def test_the_faster_one_is_taken_if_it_is_worth_it(problem, monkeypatch, half, e
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
 
 
+@pytest.mark.usefixtures("able")
 def test_it_is_really_timed(problem):
     goal = control_objective([], task=problem.task)
     picked = pick(problem.student(), goal, problem.inputs[:16], Training())
     assert picked.precision in ("float32", "bfloat16")
     assert set(picked.rows_per_second) == {"float32", "bfloat16"}
     assert min(picked.rows_per_second.values()) > 0
+
+
+def test_a_processor_without_instructions_is_not_timed(problem, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
+    monkeypatch.setattr(precision, "interleaved", None)
+    goal = control_objective([], task=problem.task)
+    picked = pick(problem.student(), goal, problem.inputs[:16], Training())
+    assert picked.line() == ("precision: float32 (this processor has no instructions for bfloat16)")
 
 
 class Stubborn(nn.Module):
@@ -112,6 +128,7 @@ class Stubborn(nn.Module):
         return found
 
 
+@pytest.mark.usefixtures("able")
 def test_a_student_that_cannot_learns_in_float32_and_the_line_says_why(problem):
     goal = control_objective([], task=problem.task)
     picked = pick(Stubborn(), goal, problem.inputs[:16], Training())
@@ -150,6 +167,7 @@ def test_auto_refuses_a_loader_without_batches(problem):
         problem.fit(settings={"precision": "auto"}, loader=[])
 
 
+@pytest.mark.usefixtures("able")
 def test_auto_looks_at_somebodys_shuffling_loader_without_moving_its_order(problem, monkeypatch):
     paces(monkeypatch, float32=1.0, bfloat16=5.0)
     rows = TensorDataset(problem.inputs[:80], problem.labels[:80])
@@ -172,6 +190,7 @@ def test_auto_looks_at_somebodys_shuffling_loader_without_moving_its_order(probl
     assert order("auto") == order("float32")
 
 
+@pytest.mark.usefixtures("able")
 def test_auto_in_a_single_training_picks_for_itself(problem, monkeypatch, same):
     paces(monkeypatch, float32=1.0, bfloat16=0.2)
     found = problem.fit(settings={"epochs": 2, "precision": "auto"})[1]

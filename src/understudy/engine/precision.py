@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from understudy.objective import AnyObjective, answer
 from understudy.recipe import Training
+from understudy.teachers.backends.arithmetic import without_bfloat16
 from understudy.teachers.backends.pace import interleaved
 
 AUTO: Final = "auto"
@@ -62,6 +63,8 @@ def pick(student: nn.Module, objective: AnyObjective, rows: Tensor, training: Tr
     device = _device(training)
     if device is None:
         return Picked(precision="float32", rows_per_second={}, why="only CPU and CUDA are timed")
+    if (why := without_bfloat16(device)) is not None:
+        return Picked(precision="float32", rows_per_second={}, why=why)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         try:

@@ -30,7 +30,16 @@ from understudy.recipe.steps import (
 )
 from understudy.recipe.texts import TokenizerSection
 
-Backend = Literal["auto", "eager", "channels_last", "folded", "bf16", "compile", "onnxruntime"]
+Backend = Literal[
+    "auto",
+    "eager",
+    "channels_last",
+    "folded",
+    "bf16",
+    "onnxruntime",
+    "onnxruntime_pieces",
+    "compile",
+]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 

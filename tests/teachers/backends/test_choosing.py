@@ -2,6 +2,7 @@
 
 import copy
 import re
+from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -160,6 +161,24 @@ def test_what_would_take_longer_than_it_saves_is_not_even_made(backends):
     assert "takes 0 s in eager" in few.tried["other"].out
     assert ask(rows=100_000).name == "other"
     assert made
+
+
+def test_what_is_hopeless_here_is_tried_only_if_it_is_asked_for(backends):
+    fast = replace(paced(0.001), hopeless=lambda device: f"no such instructions on {device.type}")
+    backends(eager=paced(0.01), fast=fast)
+    assert ask().tried["fast"].out == "no such instructions on cpu"
+    assert ask().name == "eager"
+    assert ask(wanted="fast").name == "fast"
+
+
+@pytest.mark.parametrize(
+    ("able", "kind", "expected"),
+    [(True, "cpu", None), (False, "cpu", "no instructions"), (False, "cuda", None)],
+)
+def test_bfloat16_is_hopeless_without_instructions(monkeypatch, able, kind, expected):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: able, raising=False)
+    found = BACKENDS["bf16"].hopeless(torch.device(kind))
+    assert found is None if expected is None else expected in found
 
 
 def test_a_wanted_one_is_made_however_few_rows_there_are(backends):

@@ -11,7 +11,7 @@ from understudy.contracts import Batch
 from understudy.errors import ModelError
 from understudy.models import CifarResNet
 from understudy.models.deployable import Deployable
-from understudy.teachers.backends import BACKENDS, Forms, prepare
+from understudy.teachers.backends import BACKENDS, Forms, forms, prepare
 
 WIDTH = 3
 
@@ -76,6 +76,49 @@ class TestOnnxRuntime(TeacherLaws):
     @pytest.fixture
     def case(self, session):
         return TeacherCase(teacher=session, width=WIDTH)
+
+
+@pytest.fixture(scope="module")
+def sessions():
+    """Three threads, each with a piece of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 3)
+        return teacher("onnxruntime_pieces", count=8)
+
+
+class TestOnnxRuntimeWithAPiecePerThread(TeacherLaws):
+    @pytest.fixture
+    def case(self, sessions):
+        return TeacherCase(teacher=sessions, width=WIDTH)
+
+    def test_a_batch_keeps_all_threads_busy(self, case):
+        assert case.teacher.piece == 3  # eight rows, in pieces of four at most
+
+    def test_it_answers_as_the_module_does(self, case):
+        with torch.no_grad():
+            expected = pictures()(rows(50))
+        torch.testing.assert_close(case.teacher(Batch(inputs=rows(50)))["logits"], expected)
+
+
+def test_one_thread_needs_no_pieces(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    with pytest.raises(ModelError, match="there is one thread"):
+        teacher("onnxruntime_pieces")
+
+
+def test_a_module_is_exported_once_for_both(monkeypatch):
+    exported, real = [], forms.export_onnx
+
+    def export_onnx(*args, **named):
+        exported.append(args)
+        return real(*args, **named)
+
+    monkeypatch.setattr(forms, "export_onnx", export_onnx)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    made = Forms(pictures(), rows())
+    for name in ("onnxruntime", "onnxruntime_pieces"):
+        prepare(name, made, output="logits")
+    assert len(exported) == 1
 
 
 @pytest.fixture(scope="module")

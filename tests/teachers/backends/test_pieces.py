@@ -1,5 +1,7 @@
 """Batches that are answered in pieces."""
 
+import threading
+
 import pytest
 import torch
 
@@ -50,3 +52,24 @@ def test_the_teachers_own_rows_are_asked_where_there_are_some():
 def test_a_piece_must_have_a_row(options):
     with pytest.raises(ValueError, match="`piece >= 1` must hold"):
         doubled([], **options)
+
+
+def test_pieces_are_computed_at_once_and_come_back_in_order():
+    together = threading.Barrier(3)  # nobody passes alone
+
+    def answer(rows):
+        together.wait(timeout=30)
+        return 2 * rows
+
+    inputs = torch.arange(12.0).reshape(6, 2)
+    found = InPieces(answer, output="logits", device=CPU, piece=2, threads=3)
+    assert torch.equal(found(Batch(inputs=inputs))["logits"], 2 * inputs)
+
+
+def test_an_error_in_a_thread_reaches_the_caller():
+    def answer(rows):
+        raise ValueError("these rows not")
+
+    found = InPieces(answer, output="logits", device=CPU, piece=2, threads=2)
+    with pytest.raises(ValueError, match="these rows not"):
+        found(Batch(inputs=torch.zeros(4, 2)))

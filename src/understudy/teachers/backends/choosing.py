@@ -73,9 +73,10 @@ def choose(
         trial = _Trial(module, output=output, batch=batch, tolerance=tolerance)
         expected = trial.expect(rows)
         trial.rounds = rounds or trial.rounds
-        trial.gather(
-            list(BACKENDS) if wanted == AUTO else [wanted], expected if wanted == AUTO else inf
-        )
+        if wanted == AUTO:
+            trial.gather(trial.worth_trying(expected))
+        else:
+            trial.gather([wanted])
         return trial.choice(wanted)
 
 
@@ -118,20 +119,28 @@ class _Trial:
         self._least = LEAST_SECONDS * min(1.0, rounds)
         return seconds
 
-    def gather(self, names: list[str], seconds: float) -> None:
-        """Make ready what can be had and can pay for itself in a pass that takes so long."""
+    def worth_trying(self, seconds: float) -> list[str]:
+        """What could pay for itself in a pass that takes so long in eager."""
         worth = []
-        for name in names:
-            if seconds < BACKENDS[name].pays_from:
+        for name, backend in BACKENDS.items():
+            out = backend.hopeless(self._forms.device) if backend.hopeless else None
+            if seconds < backend.pays_from:
                 out = f"the whole pass takes {seconds:.0f} s in eager"
-                self._tried[name] = Tried(out=out)
-            elif name != "eager" and self._room is not None:
-                self._tried[name] = Tried(out=self._room)
-            elif name != "eager":
+            if out is None:
                 worth.append(name)
-        piece = self._piece() if worth else None
-        for name in worth:
-            self._tried[name] = self._try(name, piece)
+            else:
+                self._tried[name] = Tried(out=out)
+        return worth
+
+    def gather(self, names: list[str]) -> None:
+        """Make ready what can be had."""
+        copied = [name for name in names if name != "eager"]
+        if self._room is not None:
+            self._tried |= {name: Tried(out=self._room) for name in copied}
+        elif copied:
+            piece = self._piece()
+            for name in copied:
+                self._tried[name] = self._try(name, piece)
 
     def choice(self, wanted: str) -> Chosen:
         """Time what is ready and take the fastest, or the wanted one."""

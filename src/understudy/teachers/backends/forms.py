@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Final
+from weakref import finalize
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from understudy.deployed import Deployed
 from understudy.errors import ModelError
 from understudy.export.onnx import cause, export_onnx
 from understudy.models.deployable import Deployable
+from understudy.teachers.backends.arithmetic import without_bfloat16
 from understudy.teachers.backends.folding import NORMS, fold
 from understudy.teachers.backends.pieces import Answer, InPieces
 
@@ -76,6 +79,27 @@ class Forms:
         copy.network = folded
         return copy
 
+    def opened(self, threads: int) -> Deployed:
+        """Its ONNX file in ONNX Runtime, with so many threads within a call.
+
+        Raises:
+            ModelError: the rows are not on the CPU.
+            ExportError: the module cannot be exported.
+        """
+        if self.device.type != "cpu":
+            raise ModelError(
+                f"ONNX Runtime answers on the CPU here, but the rows are on {self.device}"
+            )
+        return Deployed.open(self._file, threads=threads)
+
+    @cached_property
+    def _file(self) -> Path:
+        example = self.rows[:2] if len(self.rows) > 1 else torch.cat([self.rows] * 2)
+        folder = TemporaryDirectory()
+        finalize(self, folder.cleanup)  # it is there as long as these forms are
+        path = Path(folder.name) / "teacher.onnx"
+        return export_onnx(self.plain, example, path, metadata={})
+
     def _copy(self) -> nn.Module:
         copy: nn.Module = deepcopy(self._module)
         return copy.eval().requires_grad_(False).to(self.device)
@@ -92,14 +116,18 @@ class Backend:
     Attributes:
         title: its name in a sentence.
         make: the answering function; raises where it cannot be had.
-        padded: whether it is made for one number of rows.
         pays_from: seconds that a pass in eager must take before making it can pay for itself.
+        padded: whether it is made for one number of rows.
+        parallel: whether each thread takes a piece of its own.
+        hopeless: why it is not tried on a device unless it is asked for, or None.
     """
 
     title: str
     make: Callable[[Forms], Answer]
-    padded: bool = False
     pays_from: float
+    padded: bool = False
+    parallel: bool = False
+    hopeless: Callable[[torch.device], str | None] | None = None
 
 
 def _eager(forms: Forms) -> Answer:
@@ -132,14 +160,17 @@ def _compiled(forms: Forms) -> Answer:
 
 
 def _session(forms: Forms) -> Answer:
-    if forms.device.type != "cpu":
-        raise ModelError(
-            f"ONNX Runtime answers on the CPU here, but the rows are on {forms.device}"
-        )
-    example = forms.rows[:2] if len(forms.rows) > 1 else torch.cat([forms.rows] * 2)
-    with TemporaryDirectory() as folder:
-        path = export_onnx(forms.plain, example, Path(folder) / "teacher.onnx", metadata={})
-        deployed = Deployed.open(path, threads=torch.get_num_threads())
+    return _answers(forms, threads=torch.get_num_threads())
+
+
+def _sessions(forms: Forms) -> Answer:
+    if torch.get_num_threads() == 1:
+        raise ModelError("there is one thread")
+    return _answers(forms, threads=1)
+
+
+def _answers(forms: Forms, *, threads: int) -> Answer:
+    deployed = forms.opened(threads)
 
     def answer(rows: Tensor) -> Tensor:
         return torch.from_numpy(deployed.predict(rows.numpy(), batch=max(len(rows), 1)))
@@ -163,8 +194,14 @@ BACKENDS: Final[Mapping[str, Backend]] = MappingProxyType(
         "eager": Backend(title="eager", make=_eager, pays_from=0.0),
         "channels_last": Backend(title="channels-last", make=_channels_last, pays_from=15.0),
         "folded": Backend(title="folded batch norm", make=_folded, pays_from=15.0),
-        "bf16": Backend(title="bfloat16", make=_bf16, pays_from=15.0),
-        "onnxruntime": Backend(title="ONNX Runtime", make=_session, pays_from=90.0),
+        "bf16": Backend(title="bfloat16", make=_bf16, pays_from=15.0, hopeless=without_bfloat16),
+        "onnxruntime": Backend(title="ONNX Runtime", make=_session, pays_from=45.0),
+        "onnxruntime_pieces": Backend(
+            title="ONNX Runtime with a piece per thread",
+            make=_sessions,
+            pays_from=45.0,
+            parallel=True,
+        ),
         "compile": Backend(title="compiled", make=_compiled, padded=True, pays_from=120.0),
     }
 )
@@ -183,8 +220,11 @@ def prepare(name: str, forms: Forms, *, output: str, piece: int | None = None) -
     Raises:
         ModelError: this backend cannot be had for this module.
     """
-    padded = BACKENDS[name].padded
+    padded, parallel = BACKENDS[name].padded, BACKENDS[name].parallel
     size = piece or (len(forms.rows) if padded else None)
+    threads = torch.get_num_threads() if parallel else 1
+    if parallel:  # so that a batch keeps all of them busy
+        size = min(size or len(forms.rows), ceil(len(forms.rows) / threads)) or 1
     try:
         with warnings.catch_warnings():
             # Compilers and exporters tell their own developers of what is out of date.
@@ -192,7 +232,12 @@ def prepare(name: str, forms: Forms, *, output: str, piece: int | None = None) -
                 warnings.simplefilter("ignore", category)
             answer = BACKENDS[name].make(forms)
             teacher = InPieces(
-                answer, output=output, device=forms.device, piece=size, padded=padded
+                answer,
+                output=output,
+                device=forms.device,
+                piece=size,
+                padded=padded,
+                threads=threads,
             )
             teacher(Batch(inputs=forms.rows))
     except ModelError:

@@ -1,6 +1,7 @@
 """A backend's answers as a teacher: rows go in pieces of one size, and come out as one batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ class InPieces:
         device: torch.device,
         piece: int | None = None,
         padded: bool = False,
+        threads: int = 1,
     ) -> None:
         """Teach with a function of rows.
 
@@ -39,6 +41,8 @@ class InPieces:
             piece: rows per call.
             padded: whether a smaller last piece is filled up with repeated rows, whose answers
                 are dropped: for what is made for one size and would be made anew for another.
+            threads: how many pieces are computed at once, by an `answer` that lets other threads
+                run and may be called from several.
 
         Raises:
             ValueError: `piece` is below 1, or missing although pieces are padded.
@@ -51,6 +55,7 @@ class InPieces:
         self.piece = piece
         self._answer, self._output, self._padded = answer, output, padded
         self._device = device
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     @property
     def offers(self) -> frozenset[str]:
@@ -64,9 +69,13 @@ class InPieces:
         # Not inference_mode: its tensors may not enter a graph, and losses may save them for one.
         with torch.no_grad():
             parts = torch.split(rows, self.piece or max(len(rows), 1))
-            answers = [self._one(part) for part in parts]
+            pool = self._pool
+            answers = [self._one(p) for p in parts] if pool is None else self._at_once(pool, parts)
         answer = answers[0] if len(answers) == 1 else torch.cat(answers)
         return Knowledge(fields={self._output: answer.to(batch.inputs.device)})
+
+    def _at_once(self, pool: ThreadPoolExecutor, parts: Sequence[Tensor]) -> list[Tensor]:
+        return list(pool.map(self._one, parts))
 
     def _one(self, part: Tensor) -> Tensor:
         if not self._padded or self.piece is None or len(part) in (0, self.piece):
