@@ -1,6 +1,7 @@
 """The objective: terms, weights, masks, and the one mean."""
 
 import math
+from dataclasses import replace
 
 import jaxtyping
 import pytest
@@ -20,6 +21,7 @@ from understudy.losses import (
     SoftValue,
 )
 from understudy.objective import Objective, Term, control_objective, scheduled, trained
+from understudy.objective.checks import check_together
 from understudy.recipe import Schedule
 from understudy.tasks import Classification, Regression
 
@@ -613,3 +615,22 @@ def test_a_projection_is_off_where_its_weight_is_zero(network):
         moved(network, 2.0)
         made.project(network, epoch=0.0, epochs=1)
         assert float((network.weight.detach() - start).norm()) == pytest.approx(far, rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), "a", True, None])
+def test_a_weight_that_means_nothing_is_refused_in_a_term_made_by_hand_too(weight):
+    term = hard(name="odd")
+    object.__setattr__(term, "weight", weight)  # past the types that only tests look at
+    with pytest.raises(ModelError, match=r"finite and not negative.* but `odd` has .*usual is 1"):
+        check_together([term])
+
+
+def test_terms_that_all_weigh_nothing_are_no_objective():
+    nothing = Schedule(start=0.0, end=0.0)
+    terms = [
+        Term(name=f"term{number}", loss=HardLabel(), reads="logits", labels=True, weight=weight)
+        for number, weight in enumerate((0.0, nothing))
+    ]
+    with pytest.raises(ModelError, match=r"the weight of `term0`, `term1` is 0: give one"):
+        check_together(terms)
+    check_together([*terms, replace(terms[0], name="last", weight="auto")])

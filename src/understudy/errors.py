@@ -25,6 +25,10 @@ class TrainingError(UnderstudyError):
     """Training cannot go on: a loss that is not finite, a term that does nothing."""
 
 
+class DivergedError(TrainingError):
+    """A loss is not finite, which another learning rate or weight may mend."""
+
+
 class StoreError(UnderstudyError):
     """A label store is damaged, or was made for something else."""
 

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 
 from understudy import build
 from understudy.models import CifarResNet
 from understudy.recipe import DepthCut, LowRankCut, ScratchCut, SharingCut, WidthCut
 from understudy.students.depth import cut_depth, plan_depth
+from understudy.students.importance.weighting import distance
 
 ROWS = torch.randn(24, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(24) % 3
@@ -23,8 +25,9 @@ def family():
     return build.Family(make=CifarResNet, arguments=ARGUMENTS, latency_ms=lambda: 2.0)
 
 
-def planned(network, cut):
-    return build.plan_cut(cut, network, ROWS, labels=LABELS, seed=0, family=family())
+def planned(network, cut, rows=ROWS):
+    labels = LABELS if rows is ROWS else None
+    return build.plan_cut(cut, network, rows, labels=labels, seed=0, family=family())
 
 
 CUTS = [
@@ -69,6 +72,25 @@ def test_blocks_that_are_kept_by_importance_are_scaled_unless_it_is_said(network
     assert scaled.keep == plain.keep
     assert scaled.scales
     assert not plain.scales
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_scales_are_left_out_where_they_bring_the_student_no_nearer(seed):
+    """Norms behind the sums: what is scaled is not what the regression thought."""
+    torch.manual_seed(seed)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    network = nn.Sequential(nn.TransformerEncoder(layer, 6), nn.Flatten(), nn.Linear(64, 5)).eval()
+    for weight in network.parameters():
+        nn.init.normal_(weight, std=0.6)
+    given = torch.randn(64, 4, 16)
+    with torch.no_grad():
+        goal = network(given)
+    made = []
+    for scale in (True, False):
+        plan, _ = planned(network, DepthCut(keep=3, by="importance", scale=scale), rows=given)
+        made.append(build.apply_cut(plan, network, given, seed=0, family=None).module)
+    found, plain = (distance(one, given, goal, "logits") for one in made)
+    assert found <= plain
 
 
 def test_the_most_important_blocks_stay(network):

@@ -20,6 +20,7 @@ from understudy.evaluate.cost import (
     parameters,
     torch_cost,
 )
+from understudy.students.profiling import used
 
 
 @pytest.fixture
@@ -107,6 +108,27 @@ def test_counting_changes_nothing_in_the_module():
     assert [part.training for part in module.modules()] == [True, True, False, True]
     for name, tensor in module.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+class _Asking(nn.Module):
+    """A learned query, seen through a view, is what a module is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(1, 1, 4))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, rows):
+        return self.head(self.query.expand(len(rows), -1, -1))[:, 0] + rows
+
+
+def test_a_view_of_a_weight_may_be_given_to_a_module():
+    module = _Asking()
+    module.head.bias.requires_grad_(False)
+    assert flops(module, torch.zeros(3, 2)) == 2 * 4 * 2
+    assert [p.requires_grad for p in module.parameters()] == [True, True, False]
+    assert used(module, torch.zeros(3, 2))["head"].flops == 3 * 2 * 4 * 2
+    assert [p.requires_grad for p in module.parameters()] == [True, True, False]
 
 
 def test_what_cannot_be_counted_is_none():

@@ -97,10 +97,10 @@ def test_at_equality_the_published_eps_leaves_what_it_says():
     assert values.mean() > 1e-3
 
 
-def test_one_row_has_no_columns():
+def test_the_columns_of_one_row_are_constant_and_cost_their_whole_weight():
     student, teacher = (torch.tensor(x[:1]) for x in two_sets(2))
     values = dist(student, teacher, beta=2.0, gamma=100.0, tau=1.0, eps=1e-8)
-    expected = 2 * apart(softmax(student[0].numpy()), softmax(teacher[0].numpy()), 1e-8)
+    expected = 2 * apart(softmax(student[0].numpy()), softmax(teacher[0].numpy()), 1e-8) + 100
     assert values.item() == pytest.approx(expected, rel=1e-9)
 
 
@@ -110,7 +110,7 @@ def test_a_row_that_is_constant_but_for_rounding_has_no_gradient(dtype, level):
     student = torch.full((1, 7), level, dtype=dtype, requires_grad=True)
     teacher = torch.arange(7, dtype=dtype).unsqueeze(0)
     for eps, expected in [(1e-8, 1.0), (0.0, 0.5)]:
-        value = dist(student, teacher, beta=1.0, gamma=1.0, tau=1.0, eps=eps)
+        value = dist(student, teacher, beta=1.0, gamma=0.0, tau=1.0, eps=eps)
         assert value.item() == pytest.approx(expected)
         (grad,) = torch.autograd.grad(value.sum(), student)
         assert torch.equal(grad, torch.zeros_like(grad))

@@ -155,12 +155,31 @@ def test_a_row_of_zeros_among_others_has_no_gradient_and_breaks_nothing():
 @pytest.mark.parametrize("rows", [0, 1])
 def test_fewer_than_two_rows_are_like_themselves_only(rows):
     # A row of zeros is like nothing, not even itself, and still has nothing to learn alone.
-    for student in (torch.randn(rows, 6), torch.zeros(rows, 6)):
+    for student, value in ((torch.randn(rows, 6), 0.0), (torch.zeros(rows, 6), 1.0)):
         student.requires_grad_()
         values = similarity_preserving(student, torch.randn(rows, 3))
-        assert torch.equal(values, torch.zeros(rows))
+        torch.testing.assert_close(values, torch.full((rows,), value))
         values.sum().backward()
-        assert torch.equal(student.grad, torch.zeros(rows, 6))
+        torch.testing.assert_close(student.grad, torch.zeros(rows, 6))
+
+
+def test_of_equal_maxima_the_first_is_moved_as_by_a_pooling_layer():
+    """Zeros after a ReLU are equal more often than not."""
+    draw = torch.Generator().manual_seed(3)
+    own, goal, after, last = (
+        torch.randint(0, 3, (2, 3, side, side), generator=draw).double() for side in (7, 7, 3, 3)
+    )
+
+    def pooled(maps):
+        return torch.nn.functional.adaptive_max_pool2d(maps, 3)
+
+    def flow(maps, others):
+        return torch.einsum("nahw,nbhw->nab", pooled(maps), others) / 9
+
+    found, expected = (own.clone().requires_grad_() for _ in range(2))
+    fsp([found, after], [goal, last], form="sum").sum().backward()
+    (flow(expected, after) - flow(goal, last)).square().sum().backward()
+    torch.testing.assert_close(found.grad, expected.grad)
 
 
 @pytest.mark.usefixtures("as_users_run_it")

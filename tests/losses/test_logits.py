@@ -161,6 +161,17 @@ def test_logit_mse_agrees_with_a_float64_reference(seed):
     student, teacher = two_sets(seed)
     values = logit_mse(torch.tensor(student), torch.tensor(teacher)).numpy()
     np.testing.assert_allclose(values, ((student - teacher) ** 2).mean(axis=1), rtol=1e-12)
+    papers = LogitMSE(form="half_sum")(torch.tensor(student), torch.tensor(teacher)).numpy()
+    np.testing.assert_allclose(papers, ((student - teacher) ** 2).sum(axis=1) / 2, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_a_form_of_logit_mse_that_there_is_not_is_refused():
+    for make in (LogitMSE, lambda form: logit_mse(torch.zeros(1, 2), torch.zeros(1, 2), form=form)):
+        with pytest.raises(
+            ValueError, match="`form` must be one of mean, half_sum, but got form='"
+        ):
+            make(form="sum")
 
 
 @quickly

@@ -95,9 +95,22 @@ def test_an_oblong_map_is_shrunk_where_it_is_long_and_never_stretched():
     for weight, size in [(0.5, (2, 4)), (0.25, (2, 2)), (0.125, (1, 1))]:
         means = torch.nn.functional.adaptive_avg_pool2d(gap, size)
         total += weight * means.square().mean(dim=(1, 2, 3))
-    torch.testing.assert_close(review([own], [goal]), total / 1.875)
-    turned = review([own.transpose(2, 3)], [goal.transpose(2, 3)])
+    torch.testing.assert_close(review([own], [goal], sides="both"), total / 1.875)
+    turned = review([own.transpose(2, 3)], [goal.transpose(2, 3)], sides="both")
     torch.testing.assert_close(turned, total / 1.875)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (8, 3), (1, 6), (6, 1), (2, 9), (5, 7), (9, 4)])
+def test_by_default_sizes_go_by_the_height_alone_as_published(shape):
+    own, goal = torch.randn(2, 3, 4, *shape, generator=torch.Generator().manual_seed(2)).double()
+    total, weight, weights = (own - goal).square().mean(dim=(1, 2, 3)), 1.0, 1.0
+    for side in (4, 2, 1):
+        if side >= shape[0]:
+            continue
+        weight, weights = weight / 2, weights + weight / 2
+        one, other = (torch.nn.functional.adaptive_avg_pool2d(x, (side, side)) for x in (own, goal))
+        total += weight * (one - other).square().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(review([own], [goal]), total / weights)
 
 
 def test_a_shift_of_a_whole_map_counts_fully_and_a_swap_of_neighbours_little():

@@ -223,6 +223,15 @@ def test_a_layer_may_be_named_and_a_wrong_one_is_told(again):
     assert result["models"]["teacher"]["features"] == 64
 
 
+@pytest.mark.parametrize("which", ["features", "teacher_features"])
+def test_a_layer_that_is_not_there_is_found_before_a_student_is_trained(which, tmp_path):
+    write_rows(tmp_path)
+    with pytest.raises(ModelError, match="no module `stages`"):
+        moved_on(tmp_path, changed(**{which: "stages"}))
+    assert not list(tmp_path.rglob("student-0"))
+    assert not (tmp_path / "distil").exists()
+
+
 def test_a_regression_gets_ridge_and_r2(again):
     source = {**FEW["source"], "labels": "other.npz:bright"}
     _, found = moved_on(again, changed(source=source, labelled=300))

@@ -10,6 +10,7 @@ from torch import nn
 from understudy.errors import ModelError
 from understudy.evaluate.cost import flops, parameters
 from understudy.models import MLP, CifarResNet, VisionTransformer
+from understudy.students.depth import cut_depth, plan_depth
 from understudy.students.low_rank.cutting import cut_low_rank, plan_low_rank
 from understudy.students.planning import plan_table
 
@@ -65,6 +66,38 @@ def test_provenance_says_which_blocks_are_left():
     assert rows["blocks.2"].ms[1] == 0
     assert rows["blocks.3"].ms[1] == pytest.approx(rows["blocks.3"].ms[0])
     assert rows["patches"].status == rows["head"].status == "kept"
+
+
+class _Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(16, 16)
+
+    def forward(self, rows):
+        return rows + torch.relu(self.layer(rows))
+
+
+def test_what_stands_behind_dropped_blocks_keeps_its_row_under_its_new_number():
+    torch.manual_seed(0)
+    blocks = [_Block() for _ in range(6)]
+    head = [nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 3)]
+    network, rows = nn.Sequential(nn.Linear(8, 16), *blocks, *head), torch.randn(4, 8)
+    plan = plan_depth(network, rows, keep=3)
+    student = cut_depth(network, plan, rows)
+    table = plan_table(network, student.module, rows, provenance=student.provenance)
+    found = {row.path: (row.status, row.now) for row in table.rows if row.path != "(rest)"}
+    assert found == {
+        "0": ("kept", "0"),
+        "1": ("kept", "1"),
+        "2": ("dropped", ""),
+        "3": ("dropped", ""),
+        "4": ("kept", "2"),
+        "5": ("dropped", ""),
+        "6": ("kept", "3"),
+        "7": ("kept", "4"),
+        "9": ("kept", "6"),
+    }
+    assert table.ms[1] < table.ms[0]
 
 
 def test_a_narrow_residual_network_shows_its_shapes_in_every_stage():

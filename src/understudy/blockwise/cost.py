@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from understudy.blockwise.form import Call, Partition, parted, passing, piece, replaced
 from understudy.deployed import Deployed, summarise, time_calls
 from understudy.errors import ModelError
+from understudy.evaluate.frozen import frozen
 from understudy.export.onnx import export_onnx
 from understudy.students.blocks.chain import resting
 
@@ -117,7 +118,7 @@ def flops_of(module: nn.Module, call: Call) -> int:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with resting(module), sdpa_kernel(SDPBackend.MATH), counter:
+        with resting(module), frozen(module), sdpa_kernel(SDPBackend.MATH), counter:
             Alone(module, call)(call.stream[:1])
     except Exception as error:  # whatever the candidate's own forward raises
         raise ModelError(

@@ -17,9 +17,11 @@ from understudy.recipe import (
     SharingCut,
     WidthCut,
 )
+from understudy.students.blocks.branches import answers
+from understudy.students.blocks.chain import resting
 from understudy.students.depth import DepthPlan, cut_depth, plan_depth
 from understudy.students.importance.measuring import Importance, importance
-from understudy.students.importance.weighting import scales
+from understudy.students.importance.weighting import distance, scales
 from understudy.students.lora import LoraPlan, add_lora, plan_lora
 from understudy.students.low_rank.cutting import LowRankPlan, cut_low_rank, plan_low_rank
 from understudy.students.scaled.family import ScaledPlan, plan_scaled
@@ -148,10 +150,30 @@ def _depth(
     plan = plan_depth(network, rows, keep=cut.keep, by=found.ranking(), seed=seed)
     if cut.scale and cut.by == "importance":
         factors = scales(network, rows[:FOR_SCALES], plan.keep, output=output)
-        plan = plan_depth(
+        weighted = plan_depth(
             network, rows, keep=cut.keep, by=found.ranking(), seed=seed, scales=factors
         )
+        plan = _nearer(network, rows[:FOR_SCALES], plan, weighted, output)
     return plan, found
+
+
+def _nearer(
+    network: nn.Module,
+    rows: Tensor,
+    plain: DepthPlan,
+    weighted: DepthPlan,
+    output: Literal["logits", "values"],
+) -> DepthPlan:
+    """The plan whose student answers more as the network does, before any training."""
+    if not weighted.scales:
+        return weighted
+    with resting(network):
+        goal = answers(network, rows, batch_size=64)
+    far, near = (
+        distance(cut_depth(network, plan, rows[:FEW]).module, rows, goal, output)
+        for plan in (plain, weighted)
+    )
+    return weighted if near < far else plain
 
 
 def apply_cut(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from understudy.contracts import Batch, Teacher
 from understudy.engine.on_policy import Writing
-from understudy.errors import TrainingError
+from understudy.errors import DivergedError, TrainingError
 from understudy.features.hooks import capture
 from understudy.models.deployable import inner
 from understudy.objective import AnyObjective, answer, scored_rows, trained
@@ -126,10 +126,14 @@ class Distiller(lightning.LightningModule):
                 weights=trained(self.student) if self.objective.constrained else None,
             )
         except TrainingError as error:
-            raise TrainingError(
+            remedy = (
+                ". Try a lower learning rate, `gradient_clip: 1.0`, or a smaller weight"
+                if isinstance(error, DivergedError)
+                else ""
+            )
+            raise type(error)(
                 f"{self._name}: training stopped in epoch {self.current_epoch + 1}, "
-                f"step {self.global_step + 1}: {error}. Try a lower learning rate, "
-                "`gradient_clip: 1.0`, or a smaller weight; what was written before is whole"
+                f"step {self.global_step + 1}: {error}{remedy}; what was written before is whole"
             ) from error
         for name, value in (("loss", total.loss.detach()), *total.parts.items()):
             self._sums[name] = self._sums[name] + value if name in self._sums else value

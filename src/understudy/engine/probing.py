@@ -203,8 +203,10 @@ def _refuse(term: Term, values: list[float], norms: list[float]) -> None:
         what = ", ".join(pair.student for pair in term.pairs) or term.reads
         raise ModelError(
             f"`{term.name}` is {values[first]:.4g} on the first batch, but its gradient is exactly "
-            f"0: what it reads of the student ({what}) depends on no weight that is trained. Name "
-            "another layer, or unfreeze the weights before it"
+            f"0: what it reads of the student ({what}) depends on no weight that is trained, or is "
+            "the same for all classes or rows, as with an output layer of zeros, so that it has no "
+            "direction to be compared. Name another layer, unfreeze the weights before it, or "
+            "start the output layer with random weights"
         )
 
 

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from understudy.deployed import Deployed, Latency, available_threads, summarise, time_calls
 from understudy.errors import DataError
+from understudy.evaluate.frozen import frozen
 
 _BATCHES = (1, 32)
 _WARM_UP = 3
@@ -108,7 +109,8 @@ def flops(module: nn.Module, example: Shaped[Tensor, " batch ..."]) -> int | Non
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         counter = FlopCounterMode(display=False)
-        with _evaluating(module), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        math = sdpa_kernel(SDPBackend.MATH)
+        with _evaluating(module), frozen(module), torch.no_grad(), math, counter:
             module(example[:1])
         return int(counter.get_total_flops())
     except (RuntimeError, NotImplementedError):

@@ -25,13 +25,14 @@ def dist(
     correlation asks for the order and the relative distances of classes, not for the teacher's
     exact probabilities, which a weak student cannot reach. A column holds one class over the whole
     batch: each row gets its share of every column's value, so that the mean over rows is the
-    published number. One row alone has no columns to compare, and has its row part only.
+    published number. In one row alone every column is constant.
 
     The published code divides by |a| * |b| + 1e-8, which is no correlation where the two lengths
     are small: a column whose deviations have the length 1e-4 has the value one half at equality,
     and a gradient. With `eps=0` it is Pearson's r, and exactly 0 at equality; a constant side has
     no direction, which costs one half unless both are constant. For any eps, a deviation that is
-    no more than rounding counts as none and has no gradient.
+    no more than rounding counts as none and has no gradient (theirs is about 1 / eps), so it moves
+    no student whose output layer is all zeros.
 
     With two classes the probabilities of a row are p and 1 - p: its r is 1 or -1, without gradient.
 
@@ -58,16 +59,14 @@ def dist(
     Example:
         >>> student, teacher = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[0.0, 1.0, 2.0]])
         >>> dist(student, teacher, beta=1.0, gamma=1.0, tau=1.0, eps=1e-8)
-        tensor([1.8671])
+        tensor([2.8671])
     """
     _check(beta, gamma, tau, eps)
     own, goal = paired(student, teacher, name="teacher", columns=2)
     ours, theirs = F.softmax(own / tau, dim=-1), F.softmax(goal / tau, dim=-1)
     values = beta * _uncorrelated(ours, theirs, dim=1, eps=eps).sum(dim=1)
-    if len(own) > 1:
-        columns = _uncorrelated(ours, theirs, dim=0, eps=eps)
-        values = values + gamma * len(own) * columns.mean(dim=1)
-    return tau**2 * values
+    columns = _uncorrelated(ours, theirs, dim=0, eps=eps)
+    return tau**2 * (values + gamma * len(own) * columns.mean(dim=1))
 
 
 class DIST(nn.Module):
@@ -108,7 +107,7 @@ def _uncorrelated(first: Tensor, second: Tensor, *, dim: int, eps: float) -> Ten
     if eps == 0:
         return half
     reach = size * other
-    return (half * reach + eps / first.shape[dim]) / (reach + eps)
+    return (half * reach + eps / max(first.shape[dim], 1)) / (reach + eps)
 
 
 def _direction(values: Tensor, *, dim: int) -> tuple[Tensor, Tensor]:

@@ -79,7 +79,7 @@ def similarity_preserving(
     rows, so the mean over rows is the authors' `sum / N²`. The two sides may have any shapes.
 
     It depends on the batch: a larger one has more pairs, of which each weighs less. One row alone
-    is like itself only: its value is 0.
+    is like itself only: its value is 0, or 1 where one of the two sides is all zeros.
 
     Args:
         student: features; the gradient reaches only these.
@@ -101,9 +101,6 @@ def similarity_preserving(
         tensor([0.2929, 0.2929])
     """
     own, goal = same_rows(student, teacher)
-    if len(own) < 2:
-        # An empty sum keeps the graph, so that a step on one row still has a gradient, of zero.
-        return own[:, :0].sum(dim=1)
     own_alike = unit(own @ own.T, floor=NOTHING)
     goal_alike = unit(goal @ goal.T, floor=NOTHING)
     return (own_alike - goal_alike).square().mean(dim=1)
@@ -144,7 +141,7 @@ class SimilarityPreserving(NoConstants):
         student: Float[Tensor, " batch *features"],
         teacher: Float[Tensor, " batch *other"],
     ) -> Float[Tensor, " batch"]:
-        """One value per row, 0 for one row alone."""
+        """One value per row."""
         return similarity_preserving(student, teacher)
 
 
@@ -157,9 +154,14 @@ def _flow(
         min(layer.shape[2], following.shape[2]),
         min(layer.shape[3], following.shape[3]),
     )
-    how = torch.amax if pool == "max" else torch.mean
+    how = _first_maximum if pool == "max" else torch.mean
     one, other = (shrunk(maps, size, how).flatten(2) for maps in (layer, following))
     return one @ other.transpose(1, 2) / (size[0] * size[1])
+
+
+def _first_maximum(maps: Tensor, dim: int) -> Tensor:
+    # The gradient goes to the first of equal ones, as in pooling layers; amax would share it out.
+    return maps.max(dim=dim).values
 
 
 def _check_flow(pool: str, form: str) -> None:

@@ -4,15 +4,19 @@ Every function takes `[batch, classes]` and gives one value per row, in at least
 weights and the mean over rows are the objective's. The classes below them only hold constants.
 """
 
+from typing import Final, Literal
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from understudy.losses.constants import NoConstants
+from understudy.losses.constants import check_one_of
 from understudy.losses.heads import Head, check_head, divergence, paired_chances
 from understudy.losses.shapes import paired, paired_with_labels
 from understudy.losses.sparse import check_temperature, outcome_kl, sampled_kl
+
+_FORMS: Final = ("mean", "half_sum")
 
 
 def soft_target_kl(
@@ -61,7 +65,10 @@ def soft_target_kl(
 
 
 def logit_mse(
-    student: Float[Tensor, " batch classes"], teacher: Float[Tensor, " batch classes"]
+    student: Float[Tensor, " batch classes"],
+    teacher: Float[Tensor, " batch classes"],
+    *,
+    form: Literal["mean", "half_sum"] = "mean",
 ) -> Float[Tensor, " batch"]:
     """Squared difference of logits, mean over classes, in squared logits.
 
@@ -71,12 +78,14 @@ def logit_mse(
     Args:
         student: logits; the gradient reaches only these.
         teacher: logits over the same classes, in the same order.
+        form: "mean" over classes, as all toolkits have it, or "half_sum", half the sum over
+            classes, as in the paper.
 
     Returns:
         One value per row.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or there is no such form.
 
     Paper:
         Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?", section 2.2; compared with
@@ -87,8 +96,10 @@ def logit_mse(
         >>> logit_mse(torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 1.0]]))
         tensor([2.])
     """
+    check_one_of("form", form, _FORMS)
     own, goal = paired(student, teacher, name="teacher")
-    return (own - goal).square().mean(dim=-1)
+    gap = (own - goal).square()
+    return gap.mean(dim=-1) if form == "mean" else gap.sum(dim=-1) / 2
 
 
 def hard_label(
@@ -204,8 +215,13 @@ class SoftTargetKL(nn.Module):
         return f"temperature={self.temperature}{head}"
 
 
-class LogitMSE(NoConstants):
-    """`logit_mse`; it has no constants."""
+class LogitMSE(nn.Module):
+    """`logit_mse` in a fixed form."""
+
+    def __init__(self, *, form: Literal["mean", "half_sum"] = "mean") -> None:
+        super().__init__()
+        check_one_of("form", form, _FORMS)
+        self.form: Literal["mean", "half_sum"] = form
 
     def forward(
         self,
@@ -213,7 +229,11 @@ class LogitMSE(NoConstants):
         teacher: Float[Tensor, " batch classes"],
     ) -> Float[Tensor, " batch"]:
         """One value per row."""
-        return logit_mse(student, teacher)
+        return logit_mse(student, teacher, form=self.form)
+
+    def extra_repr(self) -> str:
+        """The form, for printing."""
+        return f"form={self.form!r}"
 
 
 class HardLabel(nn.Module):

@@ -32,8 +32,7 @@ def multi_level(
     `instance * T² * KL(p || q)`, plus `batch * sum((p p' - q q')²) / rows`, plus
     `classes * sum((p' p - q' q)²) / classes`. The second compares how alike any two rows of the
     batch are, and each row has its own line of it; the third how any two classes go together,
-    which belongs to no row: every row carries the same. One row alone has the first part only.
-    Exactly 0 where the two agree.
+    which belongs to no row: every row carries the same. Exactly 0 where the two agree.
 
     The published code means a mask: rows whose teacher is no surer than the median one, and
     classes with no more mass than the median one. But it multiplies numbers that are means already,
@@ -75,10 +74,9 @@ def multi_level(
     for temperature in temperatures:
         heat = float(temperature)
         values = values + rows * instance * soft_target_kl(own, goal, temperature=heat)
-        if len(own) > 1:
-            p, q = F.softmax(goal / heat, dim=-1), F.softmax(own / heat, dim=-1)
-            values = values + rows * batch * (p @ p.T - q @ q.T).square().sum(dim=1)
-            values = values + columns * classes * (p.T @ p - q.T @ q).square().sum() / p.shape[1]
+        p, q = F.softmax(goal / heat, dim=-1), F.softmax(own / heat, dim=-1)
+        values = values + rows * batch * (p @ p.T - q @ q.T).square().sum(dim=1)
+        values = values + columns * classes * (p.T @ p - q.T @ q).square().sum() / p.shape[1]
     return values
 
 

@@ -146,10 +146,11 @@ def shrunk(
     """Maps at another size: `how` over the windows of adaptive pooling, each axis by itself.
 
     Adaptive pooling itself has no deterministic gradient on CUDA. Its windows are rectangles, so
-    a mean (`torch.mean`) or a maximum (`torch.amax`) of the one axis and then of the other is the
-    same number.
+    a mean or a maximum of the one axis and then of the other is the same number. Width comes
+    first: the first maximum of the first row that has it is then the first of the window, as in
+    adaptive pooling.
     """
-    for axis, after in ((2, size[0]), (3, size[1])):
+    for axis, after in ((3, size[1]), (2, size[0])):
         before = maps.shape[axis]
         if before == after:
             continue

@@ -1,14 +1,19 @@
 """What an objective refuses before anything is trained."""
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 
 from understudy.contracts import Task
 from understudy.errors import ModelError
-from understudy.objective.terms import AUTO, Term
+from understudy.objective.terms import AUTO, Term, usual
+from understudy.recipe import Schedule
 
 
 def check_together(terms: Sequence[Term]) -> None:
-    """Refuse terms that make no objective: none, two of one name, constraints alone.
+    """Refuse terms that make no objective: none, two of one name, weights that mean nothing.
+
+    Constraints alone make none either, nor do terms that all have the weight 0.
 
     Raises:
         ModelError: naming them.
@@ -22,11 +27,31 @@ def check_together(terms: Sequence[Term]) -> None:
             "every term of an objective needs a name of its own, but "
             f"{', '.join(twice)} stands there more than once: number them"
         )
+    for term in terms:
+        _check_weight(term)
+    if all(usual(term.weight) == 0 for term in terms):
+        raise ModelError(
+            "an objective needs a term that counts, but the weight of "
+            f"{', '.join(f'`{term.name}`' for term in terms)} is 0: give one a weight above 0"
+        )
     if all(term.reads == "weights" for term in terms):
         raise ModelError(
             "an objective needs a term that teaches, but "
             f"{', '.join(f'`{term.name}`' for term in terms)} only holds weights: add `hard_label` "
             "or `soft_target`"
+        )
+
+
+def _check_weight(term: Term) -> None:
+    """A recipe's weights are checked where it is read; those of a `Term` made by hand here."""
+    weight = term.weight
+    if weight == AUTO or isinstance(weight, Schedule):
+        return
+    number = isinstance(weight, Real) and not isinstance(weight, bool)
+    if not (number and math.isfinite(weight) and weight >= 0):
+        raise ModelError(
+            f"a weight must be a number that is finite and not negative, a schedule or `auto`, but "
+            f"`{term.name}` has {weight!r}: usual is 1"
         )
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from understudy.contracts import Batch, Knowledge, Task
-from understudy.errors import ModelError, TrainingError
+from understudy.errors import DivergedError, ModelError
 from understudy.objective.answers import Answers
 from understudy.objective.calling import nothing, wide
 from understudy.objective.checks import check
@@ -116,7 +116,7 @@ class Objective(Weighed):
             weights: the student's that train, by name, where a term is a constraint on them.
 
         Raises:
-            TrainingError: a term that is not finite; it is named.
+            DivergedError: a term that is not finite; it is named.
         """
         means = self.means(
             student,
@@ -140,7 +140,7 @@ class Objective(Weighed):
             total = nothing(student)
         if not bool(torch.isfinite(total)):
             bad = [n for n in counted if not bool(torch.isfinite(parts[n]))] or counted
-            raise TrainingError(
+            raise DivergedError(
                 f"the loss must be finite, but {', '.join(f'`{n}`' for n in bad)} is not "
                 f"({', '.join(f'{n} = {float(v):.4g}' for n, v in parts.items())})"
             )

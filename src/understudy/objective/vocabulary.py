@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.contracts import Batch, Knowledge, Task
-from understudy.errors import ModelError, TrainingError
+from understudy.errors import DivergedError, ModelError
 from understudy.losses.vocabulary import HiddenLabels, LinearHead
 from understudy.models.causal import CausalModel
 from understudy.models.deployable import Deployable, inner
@@ -123,7 +123,7 @@ class VocabularyObjective(Weighed):
             weights: the student's that train, where a term is a constraint on them.
 
         Raises:
-            TrainingError: a value that is not finite; its position is named.
+            DivergedError: a value that is not finite; its position is named.
             ModelError: labels do not fit the vocabulary or the positions.
         """
         now = {t.name: self.weight(t.name, epoch=epoch, epochs=epochs) for t in self.terms}
@@ -136,7 +136,7 @@ class VocabularyObjective(Weighed):
             loss = loss + now[name] * mean if now[name] else loss
         if not bool(torch.isfinite(loss)):
             told = ", ".join(f"{name} = {float(value):.4g}" for name, value in parts.items())
-            raise TrainingError(f"the loss must be finite, but got {float(loss.detach())} ({told})")
+            raise DivergedError(f"the loss must be finite, but got {float(loss.detach())} ({told})")
         return Total(loss=loss, parts=parts)
 
     def means(

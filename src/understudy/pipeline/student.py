@@ -21,6 +21,7 @@ from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.matching import rehearse
 from understudy.pipeline.members import load_teacher
 from understudy.pipeline.model_marks import model_marks
+from understudy.pipeline.other_layers import check_layers
 from understudy.pipeline.prepare import signatures
 from understudy.pipeline.teach import teach
 from understudy.pipeline.token_vectors import take_token_vectors
@@ -47,13 +48,16 @@ def begin(work: Work) -> Loaded:
             closed_form(work, loaded)
         build_students(work)
         rehearse_steps(work)
+        check_layers(work, loaded.module)
         return loaded
     # First, since a student that cannot be deployed is to be found before a teacher is trained.
     build_students(work)
     if work.crew.leads:
         rehearse(work, lambda: fresh_student(work, work.recipe.seed_list[0]))
     rehearse_steps(work)
-    return teach(work)
+    loaded = teach(work)
+    check_layers(work, loaded.module)
+    return loaded
 
 
 def rehearse_cuts(work: Work) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from understudy.errors import ModelError
 from understudy.evaluate.cost import parameters as count
 from understudy.students.blocks.chain import chain_of, look
+from understudy.students.blocks.removal import moved
 from understudy.students.lora import merged
 from understudy.students.profiling import Use, profiled, used
 
@@ -116,7 +117,8 @@ def plan_table(
     """
     if not len(rows):
         raise ModelError("a plan's table needs a row or more, but got none: pass calibration rows")
-    known = _Sources(dict(provenance or {}))
+    chain = _chain(before, rows)
+    known = _Sources(moved(before, after, chain, provenance or {}) | dict(provenance or {}))
     one = rows[:1]
     trained = sum(p.numel() for p in after.parameters() if p.requires_grad)
     after = merged(after)
@@ -125,7 +127,7 @@ def plan_table(
     scale = 1.0 if before_ms is None else before_ms / max(sum(ms.values()), 1e-12)
     ms = {path: scale * value for path, value in ms.items()}
     predicted = _predicted(old, new, ms, known)
-    places = _places(before, rows)
+    places = _places(before, frozenset(chain))
     held = _Held(before, places, _Sources({})), _Held(after, places, known)
     made = tuple(
         LayerRow(
@@ -223,13 +225,17 @@ def _predicted(
     return predicted
 
 
-def _places(network: nn.Module, rows: Tensor) -> tuple[str, ...]:
-    """Blocks, and layers with weights outside them, in the network's order."""
+def _chain(network: nn.Module, rows: Tensor) -> tuple[str, ...]:
+    """Its blocks; none of a network that repeats nothing, which is shown layer by layer."""
     two = rows[:2] if len(rows) > 1 else rows[:1].repeat(2, *[1] * (rows.ndim - 1))
     try:
-        chain = set(chain_of(network, look(network, two)))
-    except ModelError:  # a network that repeats nothing is shown layer by layer
-        chain = set()
+        return tuple(chain_of(network, look(network, two)))
+    except ModelError:
+        return ()
+
+
+def _places(network: nn.Module, chain: frozenset[str]) -> tuple[str, ...]:
+    """Blocks, and layers with weights outside them, in the network's order."""
     found = []
     for path, part in network.named_modules():
         inside = any(start in chain for start in list(_upwards(path))[1:])

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from understudy.errors import ModelError
+from understudy.evaluate.frozen import frozen
 
 # Exported files have none of these: they are folded into a layer, or do nothing by themselves.
 _NOTHING = (
@@ -56,7 +57,8 @@ def used(network: nn.Module, rows: Tensor) -> dict[str, Use]:
         return hook
 
     counter = FlopCounterMode(display=False)
-    with _resting(network), _hooked(network, after=note), sdpa_kernel(SDPBackend.MATH), counter:
+    math = sdpa_kernel(SDPBackend.MATH)
+    with _resting(network), frozen(network), _hooked(network, after=note), math, counter:
         _run(network, rows)
     root = type(network).__name__
     flops = {

@@ -125,7 +125,8 @@ FEATURES: Final[Mapping[str, Row]] = MappingProxyType(
             authors=Authors(
                 source="the paper, equation 4; HobbitLong/RepDistiller, distiller_zoo/SP.py, is "
                 "marked there as verified by the author",
-                note="torchdistill divides rows by the sum of their absolute values instead",
+                note="a row of zeros has no gradient; theirs is about 1e11. torchdistill divides "
+                "rows by the sum of their absolute values instead",
             ),
             usual_weight="3000 beside 1 on hard_label",
             tasks=_TASKS,
@@ -164,7 +165,8 @@ FEATURES: Final[Mapping[str, Row]] = MappingProxyType(
             authors=Authors(
                 source="Jangho-Kim/Factor-Transfer-pytorch, train_student.py",
                 note="the paper sums where the code has the mean; RepDistiller compares the mean "
-                "over channels of the squared factor (form: map), at weight 200",
+                "over channels of the squared factor (form: map), at weight 200. A factor of zeros "
+                "has no gradient; theirs is about 1e12",
             ),
             usual_weight="500 beside 1 on hard_label",
             tasks=_TASKS,
@@ -282,7 +284,8 @@ FEATURES: Final[Mapping[str, Row]] = MappingProxyType(
             paper="Chen et al. 2021, Distilling Knowledge via Knowledge Review, s. 3",
             authors=Authors(
                 source="dvlab-research/ReviewKD, CIFAR-100/model/reviewkd.py",
-                note="they look at the height alone, so an oblong map would be stretched",
+                note="they look at the height alone, so an oblong map is stretched: sides: both "
+                "does not",
             ),
             usual_weight="0.6 to 8 beside 1 on hard_label, risen to over 20 epochs",
             tasks=_TASKS,

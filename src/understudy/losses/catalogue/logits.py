@@ -78,7 +78,8 @@ LOGITS: Final[Mapping[str, Row]] = MappingProxyType(
             paper="Ba and Caruana 2014, Do Deep Nets Really Need to be Deep?, s. 2.2",
             authors=Authors(
                 source="the paper, section 2.2, where it is half the sum over classes",
-                note="the mean over classes, as all toolkits have it",
+                arguments=MappingProxyType({"form": "half_sum"}),
+                note="toolkits have the mean over classes, as the default",
             ),
             usual_weight="0.1 to 1 beside hard_label",
             tasks=("classification",),
@@ -201,7 +202,9 @@ LOGITS: Final[Mapping[str, Row]] = MappingProxyType(
             authors=Authors(
                 source="hunto/DIST_KD, segmentation/losses/dist_kd.py",
                 note="they add 1e-8 to the product of the lengths, so small columns are not 0 at "
-                "equality; eps: 0 is Pearson's correlation. torchdistill bounds each length",
+                "equality; eps: 0 is Pearson's correlation. Their gradient is about 1 / eps where "
+                "all classes of a row, or all rows of a class, are equal, and 0 here. torchdistill "
+                "bounds each length",
             ),
             usual_weight="1 beside 1 on hard_label",
             tasks=("classification",),
@@ -255,7 +258,8 @@ LOGITS: Final[Mapping[str, Row]] = MappingProxyType(
             paper="Sun et al. 2024, Logit Standardization in Knowledge Distillation, s. 4",
             authors=Authors(
                 source="sunshangquan/logit-standardization-KD, mdistiller/distillers/KD.py",
-                note="of the term in `of`; some copies divide by the biased deviation",
+                note="of the term in `of`; some copies divide by the biased deviation. A row whose "
+                "logits are all equal has no gradient; theirs is about 1 / eps",
             ),
             usual_weight="9 beside 0.1 on hard_label, of soft_target at temperature 2",
             tasks=("classification",),

@@ -86,9 +86,10 @@ RELATIONS: Final[Mapping[str, Row]] = MappingProxyType(
             family="relations",
             paper="Peng et al. 2019, Correlation Congruence for Knowledge Distillation, s. 3.3",
             authors=Authors(
-                source="the paper, sections 3.3 and 3.4; no code of theirs is public",
-                note="HobbitLong/RepDistiller, distiller_zoo/CC.py, has what an author sent by "
-                "mail: form=neighbours, which depends on the order of the batch",
+                source="HobbitLong/RepDistiller, distiller_zoo/CC.py, after what an author sent",
+                arguments=MappingProxyType({"form": "neighbours"}),
+                note="they published none of it themselves. It depends on the order of the batch, "
+                "so the default is the paper's, sections 3.3 and 3.4: form: kernel",
             ),
             usual_weight="100 beside soft_target; 0.02 with form=neighbours",
             tasks=_TASKS,

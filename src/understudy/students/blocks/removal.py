@@ -132,17 +132,47 @@ def _take_out(
         for path in gone:
             setattr(container, path.rpartition(".")[2], Pass(items=items.get(path, 0)))
         return {}
-    left_out = {name.rpartition(".")[2] for path in gone for name in members(network, path)}
-    kept = [(name, module) for name, module in container._modules.items() if name not in left_out]
-    numbered = not isinstance(container, nn.ModuleDict) and all(n.isdigit() for n, _ in kept)
+    renamed = renumbered(network, parent, gone)
+    kept = {new: network.get_submodule(old) for old, new in renamed.items()}
     container._modules.clear()
-    prefix = f"{parent}." if parent else ""
-    renamed = {}
-    for place, (name, module) in enumerate(kept):
-        new = str(place) if numbered else name
-        container._modules[new] = module
-        renamed[f"{prefix}{name}"] = f"{prefix}{new}"
+    for new, module in kept.items():
+        container._modules[new.rpartition(".")[2]] = module
     return renamed
+
+
+def renumbered(network: nn.Module, parent: str, gone: Sequence[str]) -> dict[str, str]:
+    """Old paths to new ones, in order, of what stays in a container without the blocks `gone`."""
+    container = network.get_submodule(parent)
+    left_out = {name.rpartition(".")[2] for path in gone for name in members(network, path)}
+    kept = [name for name in container._modules if name not in left_out]
+    numbered = not isinstance(container, nn.ModuleDict) and all(n.isdigit() for n in kept)
+    prefix = f"{parent}." if parent else ""
+    return {
+        f"{prefix}{name}": f"{prefix}{place if numbered else name}"
+        for place, name in enumerate(kept)
+    }
+
+
+def moved(
+    before: nn.Module, after: nn.Module, chain: Sequence[str], provenance: Mapping[str, str]
+) -> dict[str, str]:
+    """New paths to old ones of what stood behind dropped blocks, and got other numbers."""
+    kept = set(provenance.values())
+    found: dict[str, str] = {}
+    for parent in dict.fromkeys(map(parent_of, chain)) if kept else ():
+        gone = [path for path in chain if parent_of(path) == parent and path not in kept]
+        renamed = renumbered(before, parent, gone) if gone else {}
+        # Of a block that was an attribute something stays behind, under the old names.
+        if renamed and [*renamed.values()] == _children(after, parent):
+            found |= {new: old for old, new in renamed.items()}
+    return found
+
+
+def _children(network: nn.Module, path: str) -> list[str]:
+    try:
+        return [f"{path}.{name}" if path else name for name in network.get_submodule(path)._modules]
+    except AttributeError:
+        return []
 
 
 def _count(network: nn.Module, parent: str, blocks: Sequence[str], gone: Sequence[str]) -> None:

@@ -40,6 +40,10 @@ def scales(
     they are squares. A step that does not help on these rows is halved, then left out, so the
     answer is never further from the teacher's than with all scales 1.
 
+    Here a scale multiplies all that a block adds. Weights that are scaled instead multiply each of
+    its branches, which is not the same where one branch reads what another gave, or a norm stands
+    behind the sum: whoever does that has to look whether the answer is still nearer.
+
     It takes about one forward pass per kept block and step.
 
     Args:
@@ -112,6 +116,12 @@ def distances(found: Tensor, goal: Tensor, output: Output) -> Tensor:
     own, aim = found.log_softmax(dim=-1), goal.log_softmax(dim=-1)
     each = (aim.exp() * (aim - own)).sum(dim=-1)
     return each.flatten(1).mean(dim=1) if each.ndim > 1 else each
+
+
+def distance(network: nn.Module, rows: Tensor, goal: Tensor, output: Output) -> float:
+    """How far a network's answers at rest are from others, mean over rows; see `distances`."""
+    with resting(network):
+        return float(distances(answers(network, rows, batch_size=64), goal, output).double().mean())
 
 
 class _Fit:
