@@ -127,7 +127,7 @@ def test_bad_constants_are_refused(bad):
             DIST(**{name: bad})
         with pytest.raises(ValueError, match=f"`{name} >= 0` must hold"):
             dist(torch.zeros(2, 2), torch.zeros(2, 2), **{**PUBLISHED, name: bad})
-    with pytest.raises(ValueError, match="`temperature > 0` must hold"):
+    with pytest.raises(ValueError, match="`tau > 0` must hold"):
         DIST(tau=bad)
 
 

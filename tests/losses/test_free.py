@@ -79,7 +79,7 @@ def test_the_codes_target_is_all_but_uniform():
     [
         ({"correct": 1.0}, "`0 < correct < 1` must hold, but got correct=1.0"),
         ({"correct": math.nan}, "`0 < correct < 1` must hold"),
-        ({"tau": 0.0}, "`temperature > 0` must hold"),
+        ({"tau": 0.0}, "`tau > 0` must hold"),
         ({"form": "mean"}, "`form` must be one of code, paper, but got form='mean'"),
     ],
 )

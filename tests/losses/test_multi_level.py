@@ -116,7 +116,7 @@ def test_each_row_has_its_own_line_of_the_rows_products_and_all_share_the_classe
     ("constants", "law"),
     [
         ({"temperatures": []}, r"`temperatures` must name one or more, but got \[\]"),
-        ({"temperatures": [2.0, 0.0]}, "`temperature > 0` must hold, but got temperature=0.0"),
+        ({"temperatures": [2.0, 0.0]}, "`temperatures > 0` must hold, but got temperatures=0.0"),
         ({"instance": -1.0}, "`instance >= 0` must hold"),
         ({"batch": float("nan")}, "`batch >= 0` must hold"),
         ({"classes": float("inf")}, "`classes >= 0` must hold"),

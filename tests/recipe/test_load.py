@@ -127,6 +127,15 @@ def test_an_unknown_key_gets_a_suggestion_at_any_depth(mistakes, text, place, hi
     assert "known: " in found
 
 
+def test_keys_of_two_forms_of_one_section_are_not_each_others_suggestion(mistakes):
+    layers = "{student: a, teacher: b, auto: end}"
+    found = mistakes(f"steps: [{{objective: [{{kind: a, layers: {layers}}}]}}]")
+    assert found
+    for told in found:
+        assert "it belongs to another form of this section" in told
+        assert "did you mean" not in told
+
+
 @pytest.mark.parametrize(("text", "given"), [
     ("- 1\n- 2\n", "[1, 2]"), ("hello", "'hello'"), ("3", "3"), ("~", "None"),
 ])  # fmt: skip

@@ -125,4 +125,4 @@ def _check(beta: float, gamma: float, tau: float, eps: float) -> None:
     check_not_negative("beta", beta, usual="1")
     check_not_negative("gamma", gamma, usual="1")
     check_not_negative("eps", eps, usual="1e-8, or 0 for Pearson's own correlation")
-    check_temperature(tau)
+    check_temperature(tau, name="tau")

@@ -96,5 +96,5 @@ class TeacherFree(nn.Module):
 
 def _check(correct: float, tau: float, form: str) -> None:
     check_between("correct", correct, usual="0.99")
-    check_temperature(tau)
+    check_temperature(tau, name="tau")
     check_one_of("form", form, ("code", "paper"))

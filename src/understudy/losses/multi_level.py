@@ -140,7 +140,7 @@ def _check(
             f"`temperatures` must name one or more, but got {list(temperatures)}: usual are 2 to 6"
         )
     for temperature in temperatures:
-        check_temperature(float(temperature))
+        check_temperature(float(temperature), name="temperatures")
     for name, weight in (("instance", instance), ("batch", batch), ("classes", classes)):
         check_not_negative(name, weight, usual="1")
     check_one_of("mask", mask, ("scalar", "none"))

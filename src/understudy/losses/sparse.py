@@ -138,15 +138,15 @@ def sampled_kl(
     return surprise.sum(dim=1) - entropy.detach()
 
 
-def check_temperature(temperature: float) -> None:
+def check_temperature(temperature: float, *, name: str = "temperature") -> None:
     """Refuse a temperature that means nothing.
 
     Raises:
-        ValueError: it is not positive and finite.
+        ValueError: it is not positive and finite; the message says what it is called.
     """
     if not (math.isfinite(temperature) and temperature > 0):
         raise ValueError(
-            f"`temperature > 0` must hold, but got {temperature=}: usual is 1 to 10, 4 where "
+            f"`{name} > 0` must hold, but got {name}={temperature}: usual is 1 to 10, 4 where "
             "nothing is known"
         )
 

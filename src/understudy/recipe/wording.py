@@ -80,6 +80,10 @@ def _mistake(item: Any, data: Any) -> Mistake:
 def _suggestion(word: str, section: Place, data: Any) -> str:
     """What an unknown key may have been meant to be, here or one section further down."""
     known = _known_keys(section, data)
+    if word in known:
+        return (
+            "it belongs to another form of this section than the keys beside it: keep those of one"
+        )
     meant = SYNONYMS.get(word, word)
     if meant != word and meant in known:
         return f"did you mean `{meant}`? known: {', '.join(sorted(known))}"
