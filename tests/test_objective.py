@@ -1,7 +1,6 @@
 """The objective: terms, weights, masks, and the one mean."""
 
 import math
-from dataclasses import replace
 
 import jaxtyping
 import pytest
@@ -623,14 +622,3 @@ def test_a_weight_that_means_nothing_is_refused_in_a_term_made_by_hand_too(weigh
     object.__setattr__(term, "weight", weight)  # past the types that only tests look at
     with pytest.raises(ModelError, match=r"finite and not negative.* but `odd` has .*usual is 1"):
         check_together([term])
-
-
-def test_terms_that_all_weigh_nothing_are_no_objective():
-    nothing = Schedule(start=0.0, end=0.0)
-    terms = [
-        Term(name=f"term{number}", loss=HardLabel(), reads="logits", labels=True, weight=weight)
-        for number, weight in enumerate((0.0, nothing))
-    ]
-    with pytest.raises(ModelError, match=r"the weight of `term0`, `term1` is 0: give one"):
-        check_together(terms)
-    check_together([*terms, replace(terms[0], name="last", weight="auto")])

@@ -6,14 +6,14 @@ from numbers import Real
 
 from understudy.contracts import Task
 from understudy.errors import ModelError
-from understudy.objective.terms import AUTO, Term, usual
+from understudy.objective.terms import AUTO, Term
 from understudy.recipe import Schedule
 
 
 def check_together(terms: Sequence[Term]) -> None:
     """Refuse terms that make no objective: none, two of one name, weights that mean nothing.
 
-    Constraints alone make none either, nor do terms that all have the weight 0.
+    Constraints alone make none either.
 
     Raises:
         ModelError: naming them.
@@ -29,11 +29,6 @@ def check_together(terms: Sequence[Term]) -> None:
         )
     for term in terms:
         _check_weight(term)
-    if all(usual(term.weight) == 0 for term in terms):
-        raise ModelError(
-            "an objective needs a term that counts, but the weight of "
-            f"{', '.join(f'`{term.name}`' for term in terms)} is 0: give one a weight above 0"
-        )
     if all(term.reads == "weights" for term in terms):
         raise ModelError(
             "an objective needs a term that teaches, but "
