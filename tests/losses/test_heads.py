@@ -18,8 +18,8 @@ def random_truths(student, generator):
 
 
 def both_outcomes(logit, temperature):
-    true = 1 / (1 + np.exp(-logit / temperature))
-    return true, 1 - true
+    """Each from its own exponential: one minus the other loses the digits of a rare outcome."""
+    return 1 / (1 + np.exp(-logit / temperature)), 1 / (1 + np.exp(logit / temperature))
 
 
 def reference(student, teacher, temperature):

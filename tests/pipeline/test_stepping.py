@@ -164,16 +164,18 @@ def test_the_int8_file_of_an_aware_run_answers_as_the_rounded_network_did(images
     fed = rounded.preprocess(rows_of(work, 64))
     rounded.network = prepare_aware(rounded.network, fed, keep_zeros=True)
     rounded.load_state_dict(weights_of(phases[-1] / "weights.safetensors"))
-    positions = work.material.splits.train
-    rows = work.material.inputs[positions]
+    rows = work.material.inputs
     with torch.no_grad():
         wanted = rounded.eval()(rows).numpy()
-    file = Deployed.open(work.folder / "export" / "student-0.int8.onnx")
-    first = file.predict(rows.numpy()).argmax(1)
-    # Training ends elsewhere on another processor, so a row or two may lie between two classes.
-    behind = wanted.max(axis=1) - wanted[np.arange(len(wanted)), first]
-    assert float((behind == 0).mean()) >= 0.95, behind
-    assert behind.max() < 0.1 * wanted.std(), (behind.max(), wanted.std())
+        unrounded = student_of(work, 0)(rows).numpy()
+    said = Deployed.open(work.folder / "export" / "student-0.int8.onnx").predict(rows.numpy())
+    # The file also rounds what layers give, before it is added up: a little, all rows alike.
+    apart = np.abs(said - wanted)
+    assert apart.mean() < 0.03 * wanted.std(), (apart.mean(), wanted.std())
+    assert apart.max() < 0.25 * wanted.std(), (apart.max(), wanted.std())
+    assert apart.mean() < 0.75 * np.abs(unrounded - wanted).mean()
+    # Answers of so short a training lie close together: some rows are near two classes.
+    assert float((said.argmax(1) == wanted.argmax(1)).mean()) >= 0.96
     assert data["quantized"] == "int8"
     learned = read_json(folder / "ranges.json")
     graph = onnx.load(work.folder / "export" / "student-0.int8.onnx").graph
