@@ -7,6 +7,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.nn import functional as F
 
 from understudy.deployed import Latency, available_threads
@@ -132,16 +133,43 @@ def test_a_view_of_a_weight_may_be_given_to_a_module():
 
 
 def test_what_cannot_be_counted_is_none():
-    class Reader(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.lstm = nn.LSTM(3, 5, batch_first=True)
-
-        def forward(self, rows):
-            return self.lstm(rows)[0][:, -1]
-
-    assert flops(Reader(), torch.randn(2, 4, 3)) is None
     assert flops(nn.Linear(4, 2), torch.randn(2, 5)) is None
+
+
+class _Reader(nn.Module):
+    """Layers that PyTorch runs as one operation, beside one that it runs as products."""
+
+    def __init__(self, *, batch_first=True, packed=False):
+        super().__init__()
+        self.packed = packed
+        self.first = nn.Linear(2, 3)
+        self.lstm = nn.LSTM(3, 5, 2, batch_first=batch_first, bidirectional=True, proj_size=4)
+        self.inner = nn.Sequential(nn.GRU(8, 6, batch_first=batch_first), nn.Identity())
+        self.cell = nn.GRUCell(6, 7)
+
+    def forward(self, rows):
+        wide = self.first(rows)
+        if self.packed:
+            wide = pack_padded_sequence(wide, [rows.shape[1]] * len(rows), batch_first=True)
+        told = self.lstm(wide)[0]
+        states = self.inner[0](input=told)[0]
+        last = states.data[-len(rows) :] if self.packed else states[:, -1]
+        return self.cell(last)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("packed", [False, True])
+def test_recurrent_layers_count_by_their_formula(packed):
+    steps = 4
+    lstm = 2 * (20 * (3 + 4) + 4 * 5 + 20 * (8 + 4) + 4 * 5)  # both directions, two layers
+    gru, cell = 18 * (8 + 6), 21 * (6 + 7)
+    module = _Reader(packed=packed)
+    assert flops(module, torch.randn(2, steps, 2)) == 2 * (steps * (2 * 3 + lstm + gru) + cell)
+    by_path = used(module, torch.randn(3, steps, 2))
+    assert by_path["lstm"].flops == 3 * 2 * steps * lstm
+    assert by_path["inner.0"].flops == 3 * 2 * steps * gru
+    assert by_path[""].flops == 0
+    assert flops(nn.LSTM(3, 5), torch.randn(1, 2, 3)) == 2 * 2 * 20 * (3 + 5)
 
 
 def test_the_size_of_a_file_is_its_bytes(tmp_path):

@@ -8,13 +8,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
-from understudy.blockwise.form import Call, Partition, parted, passing, piece, replaced
+from understudy.blockwise.form import Call, Partition, passing, piece, replaced
 from understudy.deployed import Deployed, summarise, time_calls
 from understudy.errors import ModelError
-from understudy.evaluate.frozen import frozen
+from understudy.evaluate.operations import counting
 from understudy.export.onnx import export_onnx
 from understudy.students.blocks.chain import resting
 
@@ -107,44 +105,16 @@ def flops_of(module: nn.Module, call: Call) -> int:
     Raises:
         ModelError: it does not take the call.
     """
-    recurrent: list[int] = []
-
-    def hook(part: nn.Module, args: Any, kwargs: Any, _made: Any) -> None:
-        recurrent.append(module_flops(part, parted(args, kwargs)[0]) or 0)
-
-    layers = [part for part in module.modules() if isinstance(part, nn.RNNBase)]
-    hooks = [part.register_forward_hook(hook, with_kwargs=True) for part in layers]
-    counter = FlopCounterMode(display=False)
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    alone = Alone(module, call)
     try:
-        with resting(module), frozen(module), sdpa_kernel(SDPBackend.MATH), counter:
-            Alone(module, call)(call.stream[:1])
+        with resting(module), counting(alone) as counted:
+            alone(call.stream[:1])
     except Exception as error:  # whatever the candidate's own forward raises
         raise ModelError(
             f"{type(module).__name__} does not take what its block is given, "
             f"{list(call.stream.shape)} ({error}): correct its sizes"
         ) from error
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for one in hooks:
-            one.remove()
-    counts = counter.get_flop_counts()
-    inside = 0
-    for path, part in module.named_modules(prefix="Alone.module"):
-        if part in layers and path in counts:
-            inside += sum(counts[path].values())
-    return int(counter.get_total_flops()) - inside + sum(recurrent)
-
-
-def module_flops(module: nn.Module, given: Tensor | None) -> int | None:
-    """Operations of one recurrent layer for one row; None where the module is no such layer."""
-    if not isinstance(module, nn.RNNBase) or given is None:
-        return None
-    steps = given.shape[1] if module.batch_first else given.shape[0]
-    weights = [p for name, p in module.named_parameters() if name.startswith("weight")]
-    # Every weight is multiplied and added once per step.
-    return 2 * int(steps) * sum(weight.numel() for weight in weights)
+    return counted.total
 
 
 def timed(

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from understudy.blockwise.cost import module_flops
 from understudy.blockwise.form import Block, Partition, Piece, Rest, placed
 from understudy.blockwise.links import Walk, bare, extras, unfit
 from understudy.blockwise.traced import Chained, leaving
@@ -111,12 +110,7 @@ def inside(values: dict[str, Any], paths: Sequence[str]) -> list[Any]:
 
 def flops_of(walk: Walk, rows: Tensor) -> dict[str, int]:
     """Operations of every module by itself, for one row."""
-    found = {path: use.flops for path, use in used(walk.network, rows[:1]).items()}
-    for path, run in walk.runs.items():
-        counted = module_flops(walk.network.get_submodule(path), run.given)
-        if counted is not None:
-            found[path] = counted
-    return found
+    return {path: use.flops for path, use in used(walk.network, rows[:1]).items()}
 
 
 def memory_of(walk: Walk, rows: Tensor) -> dict[str, int]:

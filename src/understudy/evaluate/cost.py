@@ -18,12 +18,10 @@ import torch
 from jaxtyping import Shaped
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from understudy.deployed import Deployed, Latency, available_threads, summarise, time_calls
 from understudy.errors import DataError
-from understudy.evaluate.frozen import frozen
+from understudy.evaluate.operations import counting
 
 _BATCHES = (1, 32)
 _WARM_UP = 3
@@ -94,29 +92,18 @@ def parameters(module: nn.Module) -> int:
 def flops(module: nn.Module, example: Shaped[Tensor, " batch ..."]) -> int | None:
     """Floating-point operations to answer one row; a multiply-add counts as two.
 
-    Counted are matrix products, convolutions and attention, as papers do; normalisation,
-    activations and additions are not. None where the module cannot be counted: it has recurrent
-    layers, which PyTorch runs as one closed operation, or does not run here.
+    Counted as in `operations.Operations`. None where the module does not run here.
 
     Args:
         module: what to count; it is run once, in evaluation mode.
         example: raw rows, of which the first is used.
     """
-    if any(isinstance(part, nn.RNNBase) for part in module.modules()):
-        return None
-    fast = torch.backends.mha.get_fastpath_enabled()
-    # Fused attention and fused encoder layers would be counted as nothing at all.
-    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        counter = FlopCounterMode(display=False)
-        math = sdpa_kernel(SDPBackend.MATH)
-        with _evaluating(module), frozen(module), torch.no_grad(), math, counter:
+        with _evaluating(module), torch.no_grad(), counting(module) as counted:
             module(example[:1])
-        return int(counter.get_total_flops())
     except (RuntimeError, NotImplementedError):
         return None
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    return counted.total
 
 
 def file_bytes(path: Path) -> int:

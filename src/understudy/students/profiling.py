@@ -9,11 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from understudy.errors import ModelError
-from understudy.evaluate.frozen import frozen
+from understudy.evaluate.operations import counting
 
 # Exported files have none of these: they are folded into a layer, or do nothing by themselves.
 _NOTHING = (
@@ -56,16 +54,9 @@ def used(network: nn.Module, rows: Tensor) -> dict[str, Use]:
 
         return hook
 
-    counter = FlopCounterMode(display=False)
-    math = sdpa_kernel(SDPBackend.MATH)
-    with _resting(network), frozen(network), _hooked(network, after=note), math, counter:
+    with _resting(network), _hooked(network, after=note), counting(network) as counted:
         _run(network, rows)
-    root = type(network).__name__
-    flops = {
-        key.removeprefix(root).removeprefix("."): sum(per_kind.values())
-        for key, per_kind in counter.get_flop_counts().items()
-        if key != "Global"
-    }
+    flops = counted.by_path
     own = _own({path: float(flops.get(path, 0)) for path in elements})
     return {path: Use(flops=round(own[path]), elements=elements[path]) for path in elements}
 
