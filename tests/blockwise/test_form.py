@@ -23,6 +23,8 @@ from understudy.blockwise.form import (
 )
 from understudy.blockwise.partition import partition
 from understudy.errors import ModelError
+from understudy.students.blocks.surgery import skipped
+from understudy.students.depth import cut_depth, plan_depth
 
 IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
 TOKENS = torch.randint(0, 20, (3, 5), generator=torch.Generator().manual_seed(1))
@@ -118,13 +120,61 @@ def test_a_module_that_gives_no_tensor_is_refused():
 
 def test_the_stream_is_the_first_argument_or_the_first_named_tensor():
     rows, mask = torch.zeros(2, 3), torch.ones(2)
-    assert parted((rows, mask), {"flag": True}) == (rows, (mask,), {"flag": True})
-    stream, args, kwargs = parted((), {"flag": True, "hidden": rows, "mask": mask})
+    plain = nn.Linear(3, 3)
+    assert parted(plain, (rows, mask), {"flag": True}) == (rows, (mask,), {"flag": True})
+    stream, args, kwargs = parted(plain, (), {"flag": True, "hidden": rows, "mask": mask})
     assert stream is rows
     assert args == ()
     assert kwargs.keys() == {"flag", "mask"}
     with pytest.raises(ModelError, match="cut where one tensor crosses"):
-        parted(((rows, mask),), {})
+        parted(plain, ((rows, mask),), {})
+
+
+class Masking(nn.Module):
+    """A block that is called by names, its mask before its stream."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, hidden, mask=None, flag=False):
+        return hidden + self.layer(hidden) * mask
+
+
+class ByNames(nn.Module):
+    """Blocks in a list, or as attributes, that are called by names."""
+
+    def __init__(self, *, listed=True):
+        super().__init__()
+        self.blocks = nn.ModuleList(Masking() for _ in range(4)) if listed else None
+        if not listed:
+            self.one, self.two, self.three = Masking(), Masking(), Masking()
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, rows):
+        mask = (rows[:, :1] > 0).float()
+        for block in self.blocks or (self.one, self.two, self.three):
+            rows = block(flag=True, mask=mask, hidden=rows)
+        return self.head(rows)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_order_of_names_in_a_call_does_not_matter(listed):
+    """The stream is the first tensor that the module declares, not the first that is named."""
+    torch.manual_seed(0)
+    network, rows = ByNames(listed=listed).eval(), torch.randn(5, 3)
+    stream, _, named = parted(Masking(), (), {"mask": rows[:, :1], "hidden": rows})
+    assert stream is rows
+    assert named.keys() == {"mask"}
+    found = partition(network, rows)
+    assert len(found.blocks) == (4 if listed else 3)
+    same = {block.name: piece(network, block) for block in found.blocks}
+    assert torch.equal(replaced(network, found, same)(rows), network(rows))
+    gone = found.blocks[1]
+    with skipped(network, gone.paths[0]):
+        goal = network(rows)
+    plan = plan_depth(network, rows, keep=[n for n in range(len(found.blocks)) if n != 1])
+    assert torch.equal(cut_depth(network, plan, rows).module(rows), goal)
 
 
 def test_nothing_replaced_is_the_network_bit_for_bit():

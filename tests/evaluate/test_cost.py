@@ -7,8 +7,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from understudy.deployed import Latency, available_threads
 from understudy.errors import DataError, ExportError

@@ -13,7 +13,7 @@ from understudy.contracts import Batch
 from understudy.deployed import Deployed
 from understudy.engine import BATCHES
 from understudy.errors import DataError, ModelError, RecipeError
-from understudy.pipeline.own_loaders import to_batch
+from understudy.pipeline.own_loaders import Loader, to_batch
 from understudy.recipe import Optimizer, Training
 
 QUICK = Training(epochs=2, optimizer=Optimizer(learning_rate=0.01))
@@ -45,6 +45,38 @@ def teacher(digits):
 
 def make():
     return nn.Linear(64, 10)
+
+
+class Normed(nn.Module):
+    """Batch norm over rows alone, which a single row breaks."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU())
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, rows):
+        return self.head(self.body(rows))
+
+
+def test_a_last_batch_of_one_row_is_left_out_of_training_and_of_nothing_else(digits, teacher):
+    rows = digits[0].dataset[:129]
+    ids = torch.arange(129)
+    loader = DataLoader(TensorDataset(*rows, ids), batch_size=64, shuffle=True)
+    batches = Loader(loader, trains=True)
+    assert [len(batch) for batch in batches] == [64, 64]
+    assert len(batches) == 2
+    assert [len(batch) for batch in batches.every()] == [64, 64, 1]
+    for other in (DataLoader(TensorDataset(*rows), batch_size=1), [loader.dataset[:1]] * 3):
+        assert len(list(Loader(other, trains=True))) == len(other)
+    result = understudy.distill(
+        teacher, Normed, loader, loader, test_loader=loader,
+        # A bank with a place for every row, whichever is left out.
+        objective=[{"kind": "hard_label"},
+                   {"kind": "crd", "layers": {"student": "body", "teacher": "1"}}],
+        training=QUICK, seeds=1,
+    )  # fmt: skip
+    assert result.verdict.rows == 129
 
 
 def test_it_trains_students_and_controls_and_judges_them(teacher, digits, tmp_path):

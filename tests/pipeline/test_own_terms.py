@@ -253,7 +253,7 @@ def test_a_mapping_that_is_no_term_is_refused_at_its_place(teacher, loader, term
     ({"kind": "hint", "layers": {"student": "bodi.0", "teacher": "body.0"}}, "near are body"),
     ({"kind": "crd", "layers": LAYERS}, "give batches as `.inputs, labels, ids.`"),
     ({"kind": "factor_transfer", "layers": LAYERS}, "`distill` has one phase.*recipe with `phases"),
-    ({"kind": "simkd"}, "not cut from its teacher"),
+    ({"kind": "simkd"}, "reused_head: {factor: 2}"),
     ({"kind": "hint", "layers": {"student": "head", "teacher": "body.0"}},
      r"\[3\].*\[6, 4, 4\].*projector: attention"),
     ({"kind": "hint", "layers": {"student": "body.0", "teacher": "body.0:input"}}, "in place"),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from understudy.blockwise.words import Block, Call, Candidate, Damage, Partition, Rest
 from understudy.errors import ModelError, did_you_mean
 from understudy.students.blocks.chain import resting
-from understudy.students.blocks.removal import first_tensor
+from understudy.students.blocks.removal import declared, first_tensor, taken
 
 __all__ = [
     "Block",
@@ -87,6 +87,7 @@ class Placed(nn.Module):
         self.part = part
         # In a tuple, so that it is no part of this module.
         self._like = (_hollow(like),)
+        self.declares = taken(like)
         self.items = items
         self.recurrent = ""
         if isinstance(like, nn.RNNBase):
@@ -96,7 +97,7 @@ class Placed(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module's callers expect."""
-        stream, others, named = parted(args, kwargs)
+        stream, others, named = parted(self, args, kwargs)
         if self.part is not None:
             stream = self.part(stream, *others, **named)
         if self.recurrent:
@@ -127,16 +128,19 @@ class Placed(nn.Module):
 
 
 def parted(
-    args: Sequence[Any], kwargs: Mapping[str, Any]
+    module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
     """A call's stream, its other positional and its other named arguments.
+
+    The stream is the first tensor, in the order in which the module declares what it takes.
 
     Raises:
         ModelError: the first argument is no tensor.
     """
     if args and isinstance(args[0], Tensor):
         return args[0], tuple(args[1:]), dict(kwargs)
-    name = next((name for name, value in kwargs.items() if isinstance(value, Tensor)), None)
+    ordered = declared(module, kwargs).items()
+    name = next((name for name, value in ordered if isinstance(value, Tensor)), None)
     if args or name is None:
         given = type(args[0]).__name__ if args else "no tensor"
         raise ModelError(
@@ -214,8 +218,8 @@ def passing(network: nn.Module, partition: Partition, rows: Tensor) -> dict[str,
     calls: dict[str, Call] = {}
 
     def before(block: Block) -> Callable[..., None]:
-        def hook(_: nn.Module, args: Any, kwargs: Any) -> None:
-            stream, others, named = parted(args, kwargs)
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            stream, others, named = parted(module, args, kwargs)
             begun[block.name] = kept(stream), kept(others), kept(named)
 
         return hook

@@ -1,6 +1,5 @@
 """Following the stream of a network from module to module, by a dry run."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from understudy.blockwise.form import parted
 from understudy.errors import ModelError
 from understudy.students.blocks.chain import Run, look
-from understudy.students.blocks.removal import first_tensor
+from understudy.students.blocks.removal import first_tensor, taken
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,10 +136,7 @@ def extras(walk: Walk, path: str) -> tuple[str, ...]:
     """Names of the tensors that a module takes beside the stream."""
     args, kwargs = others(walk, path)
     module = walk.network.get_submodule(path)
-    try:
-        known = list(inspect.signature(module.forward).parameters)[1:]
-    except (TypeError, ValueError):
-        known = []
+    known = taken(module)[1:]
     names = [*known[: len(args)], *(f"argument {n + 2}" for n in range(len(known), len(args)))]
     pairs = [*zip(names, args, strict=True), *kwargs.items()]
     return tuple(name for name, value in pairs if first_tensor(value) is not None)
@@ -149,7 +145,7 @@ def extras(walk: Walk, path: str) -> tuple[str, ...]:
 def others(walk: Walk, path: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A module's arguments without the stream."""
     try:
-        _, args, kwargs = parted(*walk.calls[path])
+        _, args, kwargs = parted(walk.network.get_submodule(path), *walk.calls[path])
     except ModelError as error:
         raise ModelError(f"`{path}` cannot be in a block: {error}") from None
     return args, kwargs

@@ -218,8 +218,8 @@ class Recomputed:
         """
         seen: dict[str, Any] = {}
 
-        def before(_: nn.Module, args: Any, kwargs: Any) -> None:
-            stream, others, named = parted(args, kwargs)
+        def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+            stream, others, named = parted(module, args, kwargs)
             # Copies, as the block may write over what it is given.
             seen["given"] = kept(stream), kept(others), kept(named)
 

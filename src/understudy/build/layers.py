@@ -164,6 +164,12 @@ def _pairs(
         )
     usual: How = "provenance" if entry.kind == "simkd" else "evenly"
     how = layers.auto if isinstance(layers, FoundLayers) else usual
+    if entry.kind == "simkd" and how == "provenance" and not provenance:
+        raise ModelError(
+            "`simkd` compares what goes into the classifier that the student takes from its "
+            "teacher, but this student has one of its own: set `student.reused_head: {factor: 2}`, "
+            "or name the two layers"
+        )
     which = (isinstance(layers, FoundLayers) and layers.which) or (row.which if row else "all")
     if row is not None and row.adapter == "heads":
         found = pair(blocks(student), blocks(teacher), how=how, which=which, provenance=provenance)

@@ -103,7 +103,8 @@ def distill(
             asked, make = texts.teacher, texts.make_student
             given = (texts.train, texts.validation, texts.test)
         train, validation, test = (
-            part if part is None or isinstance(part, Loader) else Loader(part) for part in given
+            part if part is None or isinstance(part, Loader) else Loader(part, trains=number == 0)
+            for number, part in enumerate(given)
         )
         assert train is not None
         if isinstance(make, str | Mapping):

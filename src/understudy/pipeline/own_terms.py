@@ -209,7 +209,7 @@ def _rows(train: Loader) -> dict[str, Tensor]:
     """Ids and labels of all training rows, where batches have them."""
     ids: list[Tensor] = []
     labels: list[Tensor] = []
-    for batch in train:
+    for batch in train.every():
         if batch.ids is None:
             return {}
         ids.append(batch.ids)

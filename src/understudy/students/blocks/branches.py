@@ -43,8 +43,8 @@ def watching(
     given: dict[str, Tensor] = {}
 
     def before(path: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: Any, settings: Any) -> None:
-            found = given_to(args, settings)
+        def hook(module: nn.Module, args: Any, settings: Any) -> None:
+            found = given_to(module, args, settings)
             if found is not None:
                 # A copy, as the block may write over it.
                 given[path] = found.clone()
@@ -79,8 +79,8 @@ def scaled(network: nn.Module, scales: Mapping[str, float]) -> Iterator[None]:
     def changed(path: str, scale: float) -> tuple[Callable[..., None], Callable[..., Any]]:
         given: list[Tensor] = []
 
-        def before(_: nn.Module, args: Any, settings: Any) -> None:
-            found = given_to(args, settings)
+        def before(module: nn.Module, args: Any, settings: Any) -> None:
+            found = given_to(module, args, settings)
             given[:] = [] if found is None else [found.clone()]
 
         def after(_: nn.Module, _args: Any, made: Any) -> Any:

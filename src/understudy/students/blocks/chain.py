@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.errors import ModelError
-from understudy.students.blocks.removal import first_tensor
+from understudy.students.blocks.removal import declared, first_tensor
 
 
 @contextmanager
@@ -83,9 +83,9 @@ def look(network: nn.Module, rows: Tensor) -> dict[str, Run]:
     runs: dict[str, Run] = {}
 
     def before(path: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: Any, settings: Any) -> None:
+        def hook(module: nn.Module, args: Any, settings: Any) -> None:
             begun.append(path)
-            found = given_to(args, settings)
+            found = given_to(module, args, settings)
             given[path] = found, _version(found)
 
         return hook
@@ -122,10 +122,10 @@ def _version(tensor: Tensor | None) -> int:
     return -1 if tensor is None or tensor.is_inference() else tensor._version
 
 
-def given_to(args: Any, settings: Any) -> Tensor | None:
-    """The first tensor among a module's arguments."""
+def given_to(module: nn.Module, args: Any, settings: Any) -> Tensor | None:
+    """The first tensor among a module's arguments, in the order in which it declares them."""
     found = first_tensor(args)
-    return first_tensor(settings) if found is None else found
+    return first_tensor(declared(module, settings)) if found is None else found
 
 
 def chain_of(network: nn.Module, runs: Mapping[str, Run]) -> tuple[str, ...]:

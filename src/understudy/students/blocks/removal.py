@@ -1,5 +1,6 @@
 """Taking blocks out of a network: its containers, their numbers, and what configurations count."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any
@@ -24,17 +25,43 @@ class Pass(nn.Module):
     Args:
         items: how many items the block's tuple had, 0 where it gave a bare tensor; the items
             behind the first become None.
+        takes: the names of the block's arguments, as `taken` tells them.
     """
 
-    def __init__(self, *, items: int = 0) -> None:
+    def __init__(self, *, items: int = 0, takes: Sequence[str] = ()) -> None:
         super().__init__()
         self.items = items
+        self.declares = tuple(takes)
 
-    def forward(self, hidden_states: Tensor, *_args: Any, **_settings: Any) -> Any:
+    def forward(self, *args: Any, **settings: Any) -> Any:
         """The first argument, in the block's own form."""
+        stream = args[0] if args else first_tensor(declared(self, settings))
         if not self.items:
-            return hidden_states
-        return (hidden_states, *(None for _ in range(self.items - 1)))
+            return stream
+        return (stream, *(None for _ in range(self.items - 1)))
+
+
+def taken(module: nn.Module) -> tuple[str, ...]:
+    """The names of the arguments that a module's `forward` declares, in order.
+
+    What stands where another module was has that one's names, in `declares`.
+    """
+    names = vars(module).get("declares")
+    if isinstance(names, tuple):
+        return names
+    try:
+        return tuple(inspect.signature(module.forward).parameters)
+    except (TypeError, ValueError):  # compiled, or written in another language
+        return ()
+
+
+def declared(module: nn.Module, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Named arguments in the order in which the module declares them, not in that of the call.
+
+    So the first tensor is the stream, also where a caller names a mask before it.
+    """
+    order = {name: place for place, name in enumerate(taken(module))}
+    return dict(sorted(settings.items(), key=lambda item: order.get(item[0], len(order))))
 
 
 def first_tensor(value: Any) -> Tensor | None:
@@ -130,7 +157,9 @@ def _take_out(
     container = network.get_submodule(parent)
     if not isinstance(container, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
         for path in gone:
-            setattr(container, path.rpartition(".")[2], Pass(items=items.get(path, 0)))
+            block = network.get_submodule(path)
+            passing = Pass(items=items.get(path, 0), takes=taken(block))
+            setattr(container, path.rpartition(".")[2], passing)
         return {}
     renamed = renumbered(network, parent, gone)
     kept = {new: network.get_submodule(old) for old, new in renamed.items()}

@@ -138,8 +138,8 @@ class _Watch:
     def listening(self) -> Iterator[None]:
         mode = _Mode(self)
 
-        def begin(_: nn.Module, args: Any, settings: Any) -> None:
-            given = given_to(args, settings)
+        def begin(module: nn.Module, args: Any, settings: Any) -> None:
+            given = given_to(module, args, settings)
             if given is not None:
                 self._keep(given, _Value(near=True))
             mode.__enter__()  # type: ignore[no-untyped-call]

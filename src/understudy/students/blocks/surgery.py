@@ -84,8 +84,8 @@ def skipped(network: nn.Module, path: str) -> Iterator[None]:
 def _passing(module: nn.Module) -> Iterator[None]:
     given: list[Tensor | None] = []
 
-    def before(_: nn.Module, args: Any, settings: Any) -> None:
-        found = given_to(args, settings)
+    def before(module: nn.Module, args: Any, settings: Any) -> None:
+        found = given_to(module, args, settings)
         # A copy, as the block may write over what it is given.
         given.append(None if found is None else found.clone())
 

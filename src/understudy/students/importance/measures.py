@@ -98,8 +98,8 @@ def _nudged(
     nudges: dict[str, Tensor] = {}
 
     def hooks(path: str) -> tuple[Any, Any]:
-        def before(_: nn.Module, args: Any, settings: Any) -> None:
-            given = given_to(args, settings)
+        def before(module: nn.Module, args: Any, settings: Any) -> None:
+            given = given_to(module, args, settings)
             if given is not None:
                 added[path] = -given.detach().clone()
 
