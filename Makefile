@@ -17,7 +17,7 @@ demo: $(STAMP)  ## the main job on scikit-learn's digits: result table and repor
 
 # A process per core, each on one thread: the tests are many and small.
 test: check  ## every check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --durations 40 --durations-min 10
 
 check: $(STAMP)  ## the static part
 	$(BIN)/ruff format --check src tests benchmarks
