@@ -14,18 +14,24 @@ bfloat16. The tutorial loop has no such choice, so there whole runs of ours in f
 within 0.001 stand beside it, and so does that loop in bfloat16. On other processors everything is
 float32, and these arms, which would be the same or ten times slower, are left out.
 
-Reduced: 10,000 rows. FULL=1: 20,000 rows. What stored views and bfloat16 cost in accuracy is
+The tutorial loop runs in a process of its own, as it would: our engine tells the allocator of its
+process to keep freed memory, which that loop does not do. With FULL=1 one arm of it does, in
+another process, and shows how much of a difference that is.
+
+Reduced: 8,000 rows. FULL=1: 20,000 rows. What stored views and bfloat16 cost in accuracy is
 measured by stored_views.py.
 """
 
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
+from apart import Apart
 from cifar_loops import (
     BATCH,
     SOFT,
@@ -40,11 +46,12 @@ from cifar_loops import (
     training,
     views,
 )
+from harness import mode
 from rich.console import Console
 from teach_once_table import ROUNDS, ROWS, VIEWS, report
 from teacher_pass import measure as measure_pass
-from torch import nn
 
+from understudy.allocator import keep_freed_memory
 from understudy.contracts import Batch
 from understudy.data.loaders import MemoryLoader
 from understudy.engine import fit, pick
@@ -63,6 +70,7 @@ from understudy.teachers.ensemble import EnsembleTeacher
 ENSEMBLE, SINGLE = (20, 26, 32), (32,)
 # In nats of the log-probability of any class, likely or not; the mean divergence is measured.
 TOLERANCE, EXACT = 1.0, 0.001
+KEPT = "tutorial loop, ensemble, freed memory kept"
 
 
 def loader(inputs: np.ndarray, labels: np.ndarray, *, cycle: int | None) -> MemoryLoader:
@@ -184,6 +192,32 @@ def timed(work: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
+def tutorials(rows: int, half: bool) -> dict[str, Callable[[], None]]:
+    """The arms of the tutorial loop, each with its own student."""
+    torch.set_num_threads(2)
+    inputs, labels = images(rows)
+
+    def loop(depths: Sequence[int] = (), *, half: bool = False) -> Callable[[], None]:
+        teachers = [teacher_network(depth) for depth in depths]
+        return TutorialLoop(inputs, labels, teachers, half=half).epoch
+
+    arms = {
+        "tutorial loop, ensemble": loop(ENSEMBLE),
+        "tutorial loop, ResNet-32": loop(SINGLE),
+        "tutorial loop, cross-entropy": loop(),
+    }
+    if half:
+        arms["tutorial loop, ensemble, bfloat16"] = loop(ENSEMBLE, half=True)
+    return arms
+
+
+def kept_tutorial(rows: int) -> dict[str, Callable[[], None]]:
+    """The tutorial loop with freed memory kept, which is no tutorial's."""
+    keep_freed_memory()
+    arms = tutorials(rows, False)
+    return {KEPT: arms["tutorial loop, ensemble"]}
+
+
 def main() -> None:
     """Label, let the arms take turns, work out whole runs, record."""
     torch.set_num_threads(2)
@@ -200,7 +234,11 @@ def main() -> None:
         name: measure_pass(depth=32, batch=128, rounds=ROUNDS, tolerance=tolerance)
         for name, tolerance in (("", TOLERANCE), ("_float32", EXACT))[: 2 if half else 1]
     }
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Apart(tutorials, ROWS, half) as apart_loops,
+        Apart(kept_tutorial, ROWS) if mode() == "full" else nullcontext() as keeping,
+    ):
         stores = {name: Path(folder) / name for name in ("ensemble", "single")}
         exact = {name: Path(folder) / f"{name}-exact" for name in stores}
         depths = {"ensemble": ENSEMBLE, "single": SINGLE}
@@ -212,27 +250,24 @@ def main() -> None:
                 for name in stores
             }
             apart = divergence(LabelStore(exact["ensemble"]), LabelStore(stores["ensemble"]), ROWS)
-        networks = {name: [teacher_network(d) for d in depths[name]] for name in stores}
 
         def ours(path: Path | None, precision: str) -> Callable[[], None]:
             store = None if path is None else LabelStore(path)
             return Ours(inputs, labels, store, cast(Precision, precision)).epoch
 
-        def tutorial(teachers: Sequence[nn.Module] = (), *, half: bool = False) -> TutorialLoop:
-            return TutorialLoop(inputs, labels, teachers, half=half)
-
+        plain = ["ensemble", "ResNet-32", "cross-entropy"]
+        loops = [f"tutorial loop, {name}" for name in plain]
         arms: dict[str, Callable[[], None]] = {
-            "tutorial loop, ensemble": tutorial(networks["ensemble"]).epoch,
-            "tutorial loop, ResNet-32": tutorial(networks["single"]).epoch,
-            "tutorial loop, cross-entropy": tutorial().epoch,
+            **{name: apart_loops.function(name) for name in loops},
+            **({} if keeping is None else {KEPT: keeping.function(KEPT)}),
             "ours, stored ensemble": ours(stores["ensemble"], picked.precision),
             "ours, stored ResNet-32": ours(stores["single"], picked.precision),
             "ours, cross-entropy": ours(None, picked.precision),
         }
         if half:
-            plain = tutorial(networks["ensemble"], half=True)
+            loop = "tutorial loop, ensemble, bfloat16"
             arms |= {
-                "tutorial loop, ensemble, bfloat16": plain.epoch,
+                loop: apart_loops.function(loop),
                 "ours, stored ensemble, float32": ours(exact["ensemble"], "float32"),
                 "ours, stored ResNet-32, float32": ours(exact["single"], "float32"),
             }

@@ -2,17 +2,20 @@
 
 The real ResNet-32, real CIFAR-100 test images, batch 128, both threads. *Eager NCHW* is what a
 plain loop does: the module in PyTorch's own memory format, under no_grad. Every backend is timed
-with whole batches, and in the pieces that were chosen, if any were. The arms take turns, `ROUNDS`
-times; the figures are medians, and the speed-up a median of ratios within a round.
+with whole batches, and in the pieces that were chosen, if any were. The baseline runs in a process
+of its own, as a plain loop does: our choice tells the allocator of its process to keep what is
+freed. The arms take turns, `ROUNDS` times; the figures are medians, and the speed-up a median of
+ratios within a round.
 """
 
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from apart import Apart
 from cifar_loops import deployable, images, teacher_network
 from harness import mode, paste, record
 from rich.console import Console
@@ -34,14 +37,14 @@ Arm = Callable[[Tensor], Tensor]
 def measure(
     depth: int = 32, batch: int = 128, rounds: int = ROUNDS, tolerance: float = TOLERANCE
 ) -> dict[str, float]:
-    """Images per second of every arm, how far its answers differ, and the speed-up."""
-    return compare(depth=depth, batch=batch, rounds=rounds, tolerance=tolerance)[0]
+    """Of the baseline and the chosen backend: images per second, the difference, the speed-up."""
+    return compare(depth=depth, batch=batch, rounds=rounds, tolerance=tolerance, alone=True)[0]
 
 
 def compare(
-    *, depth: int, batch: int, rounds: int, tolerance: float = TOLERANCE
+    *, depth: int, batch: int, rounds: int, tolerance: float = TOLERANCE, alone: bool = False
 ) -> tuple[dict[str, float], Chosen]:
-    """The figures, and what was chosen."""
+    """The figures, of every backend or of the chosen one alone, and what was chosen."""
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
@@ -51,8 +54,9 @@ def compare(
         model = deployable(teacher_network(depth), channels_last=False).eval()
         sample = Batch(inputs=batches[0])
         chosen = choose(model, output="logits", batch=sample, tolerance=tolerance)
-        every = arms(model, batches[0], chosen)
-        seconds = timed(every, batches, rounds)
+        every = arms(model, batches[0], chosen, [chosen.name] if alone else [*BACKENDS])
+        with Apart(plain_loop, depth, batch) as apart:
+            seconds = timed(every, batches, rounds, {BASELINE: apart.function(BASELINE)})
         figures = differences(every, batches)
     finally:
         torch.set_num_threads(before)
@@ -70,8 +74,8 @@ def compare(
     return figures, chosen
 
 
-def arms(model: nn.Module, example: Tensor, chosen: Chosen) -> dict[str, Arm]:
-    """The baseline, and every backend that there is here, whole and in pieces."""
+def arms(model: nn.Module, example: Tensor, chosen: Chosen, names: Sequence[str]) -> dict[str, Arm]:
+    """The baseline, and each of these backends that there is here, whole and in pieces."""
 
     def nchw(rows: Tensor) -> Tensor:
         # Raw images have their channels last, and so would every map that is made from them.
@@ -80,7 +84,11 @@ def arms(model: nn.Module, example: Tensor, chosen: Chosen) -> dict[str, Arm]:
 
     found: dict[str, Arm] = {BASELINE: nchw}
     forms = Forms(model, example)
-    for name in BACKENDS:
+    for name in names:
+        hopeless = BACKENDS[name].hopeless
+        if hopeless is not None and (why := hopeless(example.device)) is not None:
+            Console().print(f"{BACKENDS[name].title}: {why}")
+            continue
         for piece in dict.fromkeys([None, chosen.piece]):
             try:
                 teacher = prepare(name, forms, output="logits", piece=piece)
@@ -93,22 +101,45 @@ def arms(model: nn.Module, example: Tensor, chosen: Chosen) -> dict[str, Arm]:
     return found
 
 
+def plain_loop(depth: int, batch: int) -> dict[str, Callable[[], float]]:
+    """The seconds of a pass of the baseline, in a process that knows nothing of ours."""
+    torch.set_num_threads(THREADS)
+    batches = list(torch.from_numpy(images(ROWS, file="test.parquet")[0]).split(batch))
+    model = deployable(teacher_network(depth), channels_last=False).eval()
+
+    def nchw(rows: Tensor) -> Tensor:
+        with torch.no_grad():
+            return model.network(model.preprocess(rows).contiguous())
+
+    return {BASELINE: lambda: seconds_of(nchw, batches)}
+
+
 def title(name: str, piece: int | None) -> str:
     """An arm by name."""
     return f"{name}_pieces" if piece else name
 
 
-def timed(every: dict[str, Arm], batches: list[Tensor], rounds: int) -> dict[str, list[float]]:
-    """Seconds of a pass over the images, per arm and round."""
+def timed(
+    every: dict[str, Arm],
+    batches: list[Tensor],
+    rounds: int,
+    apart: dict[str, Callable[[], float]],
+) -> dict[str, list[float]]:
+    """Seconds of a pass over the images, per arm and round; some are timed where they run."""
     seconds: dict[str, list[float]] = {name: [] for name in every}
     for _ in range(rounds):
         for name, arm in every.items():
-            arm(batches[0])
-            started = time.perf_counter()
-            for rows in batches:
-                arm(rows)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(apart[name]() if name in apart else seconds_of(arm, batches))
     return seconds
+
+
+def seconds_of(arm: Arm, batches: list[Tensor]) -> float:
+    """Of a pass over the images, after one batch that sets things up."""
+    arm(batches[0])
+    started = time.perf_counter()
+    for rows in batches:
+        arm(rows)
+    return time.perf_counter() - started
 
 
 def differences(every: dict[str, Arm], batches: list[Tensor]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
+from understudy.allocator import keep_freed_memory
 from understudy.contracts import Batch, Teacher
 from understudy.engine.keeper import CHECKPOINT, Keeper, history_csv
 from understudy.engine.module import Distiller, Validate
@@ -99,6 +100,7 @@ def fit(
             several processes that would write together.
         KeyboardInterrupt: Ctrl-C; the last checkpoint is whole.
     """
+    keep_freed_memory()
     if training.precision == AUTO:
         training = _picked(student, objective, training, loader, seed)
     if writing is None and training.on_policy is not None and teacher is not None:

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from understudy import errors
+from understudy.allocator import keep_freed_memory
 from understudy.contracts import Teacher
 from understudy.errors import MissingExtraError, RunError, UnderstudyError
 from understudy.labels.place import LocalPlace, Place
@@ -158,6 +159,7 @@ class _Worker:
     """One process of the crew. Ray Data builds it once and calls it for one number at a time."""
 
     def __init__(self, make: Make, order: Order, place: Place, visits: Any, tries: int) -> None:
+        keep_freed_memory()
         self._make, self._order, self._place = make, order, place
         self._visits, self._tries = visits, tries
         self._made: tuple[Teacher, Portions] | None = None

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
+from understudy.allocator import keep_freed_memory
 from understudy.contracts import Teacher
 from understudy.errors import StoreError
 from understudy.folders import canonical
@@ -96,6 +97,7 @@ def record(
     """
     if not sum(rows):
         raise StoreError("there is no row to label: give the teacher at least one")
+    keep_freed_memory()
     with place.lock() if isinstance(place, LocalPlace) else nullcontext():
         if isinstance(place, LocalPlace):
             place.sweep()

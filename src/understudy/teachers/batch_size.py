@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from understudy.allocator import give_back_freed_memory
 from understudy.contracts import Batch, Teacher
 from understudy.errors import ModelError, UnderstudyError
 from understudy.teachers.backends.pace import seconds_of
@@ -102,6 +103,7 @@ class _Meter:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        give_back_freed_memory()  # or a batch would grow into what an earlier stage has left
         self.reset()
         self._before = self._peak()
 

@@ -10,6 +10,7 @@ from typing import Final
 import torch
 from torch import nn
 
+from understudy.allocator import keep_freed_memory
 from understudy.contracts import Batch
 from understudy.errors import ModelError, did_you_mean
 from understudy.teachers.backends.chosen import Chosen, Tried
@@ -68,6 +69,7 @@ def choose(
             f"a teacher's backend must be one that there is, but got `{wanted}`: "
             f"{did_you_mean(wanted, [AUTO, *BACKENDS])}"
         )
+    keep_freed_memory()  # before anything is timed
     devices = [batch.inputs.device] if batch.inputs.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         trial = _Trial(module, output=output, batch=batch, tolerance=tolerance)
