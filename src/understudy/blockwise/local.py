@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from understudy.allocator import keep_freed_memory
 from understudy.blockwise.calls import features_axis, visible
 from understudy.blockwise.learning import Learning, practising, rate_factor
 from understudy.blockwise.moments import Moments
@@ -100,6 +101,7 @@ def distil_block(
             load_into(module, read_weights(path), source=str(path))
         return summary
     _check(rows, validation, len(source))
+    keep_freed_memory()
     work, began = stage.begin(), time.monotonic()
     pupil = _Pupil(piece, module, source, student, how)
     try:
