@@ -2,7 +2,7 @@
 
 A training step on a CPU makes and frees the same large arrays again and again. Left to itself,
 glibc gives such memory back to the system and is handed new pages a moment later, each of which
-the kernel has to clear: a tenth to a fifth of the time of a small convolutional student's step.
+the kernel has to clear. Without that a small convolutional student's step took 4 to 13 % less.
 """
 
 import ctypes
@@ -31,8 +31,8 @@ _OWN: Final = (
 def keep_freed_memory() -> bool:
     """Keep up to `KEPT` bytes of freed memory in this process, once and for all.
 
-    Only with glibc, and not where the environment tells its allocator what to do. The peak of
-    memory stays what it is.
+    Only with glibc, and not where the environment tells its allocator what to do. The process
+    holds more at rest; labelling and training a small network took 336 MB instead of 291.
 
     Returns:
         Whether that is so now.
