@@ -76,13 +76,7 @@ def compare(
 
 def arms(model: nn.Module, example: Tensor, chosen: Chosen, names: Sequence[str]) -> dict[str, Arm]:
     """The baseline, and each of these backends that there is here, whole and in pieces."""
-
-    def nchw(rows: Tensor) -> Tensor:
-        # Raw images have their channels last, and so would every map that is made from them.
-        with torch.no_grad():
-            return model.network(model.preprocess(rows).contiguous())
-
-    found: dict[str, Arm] = {BASELINE: nchw}
+    found: dict[str, Arm] = {BASELINE: eager_nchw(model)}
     forms = Forms(model, example)
     for name in names:
         hopeless = BACKENDS[name].hopeless
@@ -101,17 +95,24 @@ def arms(model: nn.Module, example: Tensor, chosen: Chosen, names: Sequence[str]
     return found
 
 
+def eager_nchw(model: nn.Module) -> Arm:
+    """The module as a plain loop asks it."""
+
+    def nchw(rows: Tensor) -> Tensor:
+        # Raw images have their channels last, and so would every map that is made from them.
+        with torch.no_grad():
+            return model.network(model.preprocess(rows).contiguous())
+
+    return nchw
+
+
 def plain_loop(depth: int, batch: int) -> dict[str, Callable[[], float]]:
     """The seconds of a pass of the baseline, in a process that knows nothing of ours."""
     torch.set_num_threads(THREADS)
     batches = list(torch.from_numpy(images(ROWS, file="test.parquet")[0]).split(batch))
     model = deployable(teacher_network(depth), channels_last=False).eval()
-
-    def nchw(rows: Tensor) -> Tensor:
-        with torch.no_grad():
-            return model.network(model.preprocess(rows).contiguous())
-
-    return {BASELINE: lambda: seconds_of(nchw, batches)}
+    answer = eager_nchw(model)
+    return {BASELINE: lambda: seconds_of(answer, batches)}
 
 
 def title(name: str, piece: int | None) -> str:
