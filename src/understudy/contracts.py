@@ -7,12 +7,15 @@ and the task says what these numbers mean.
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from understudy.errors import ModelError
+
+STATES: Final = "states"
+"""The name, as knowledge, of what a teacher's head makes logits of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -93,6 +93,9 @@ def decode(field, parts, at, constants):
         values = parts["values"][at].astype(np.float32)
     if field["codec"] == "hidden":
         values = values @ constants["weight"].T + constants.get("bias", 0)
+        values = values * field["parameters"].get("scale", 1)
+        cap = field["parameters"].get("soft_cap")
+        values = values if cap is None else cap * np.tanh(values / cap)
     return {"values": values}
 
 

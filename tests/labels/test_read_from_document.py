@@ -37,6 +37,7 @@ KINDS = [
     ("top_p", {"k": 20}), ("top_p", {"p": 0.7, "k": 100, "minimum": 3}),
     ("sampled", {"draws": 30}), ("sampled", {"draws": 20, "exact": 4}),
     ("hidden", {}), ("hidden", {"precision": "bfloat16"}), ("hidden", {"precision": "int8"}),
+    ("hidden", {"scale": 0.5, "soft_cap": 3.0}),
 ]  # fmt: skip
 LISTING = ("top_k", "top_p", "sampled")
 

@@ -1,15 +1,18 @@
 """A label store: the laws, then what is refused when it is opened or read."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 import torch
 
 from conformance.store import StoreCase, StoreLaws
-from labels.conftest import record_ids
-from understudy.contracts import Knowledge
+from labels.conftest import FakeTeacher, record_ids
+from understudy.contracts import Batch, Knowledge
 from understudy.errors import RunError, StoreError
+from understudy.labels.codecs import Dense, Hidden
+from understudy.labels.portions import Keep
 from understudy.labels.store import LabelStore, read_manifest
 
 
@@ -157,6 +160,25 @@ def test_views_other_than_0_are_refused(folder):
     assert len(store.read(ids, torch.tensor([0, 0]))["logits"]) == 2
     with pytest.raises(StoreError, match="holds view 0 of each row, but another view"):
         store.read(ids, torch.tensor([0, 1]))
+
+
+def test_a_state_is_read_with_its_head_or_without(write, tmp_path):
+    head = np.random.default_rng(0).standard_normal((7, 3)).astype(np.float32)
+    keep = {
+        "logits": Keep(codec=Hidden(weight=head, precision="float16"), reads="logits"),
+        "hidden": Keep(codec=Dense(), reads="hidden"),
+    }
+    write(keep=keep)
+    plain, bare = LabelStore(tmp_path / "store"), LabelStore(tmp_path / "store", states=True)
+    assert plain.offers == {"logits", "hidden"}
+    assert bare.offers == {"states", "hidden"}
+    ids = torch.tensor([29, 3, 3, 17])
+    told = pickle.loads(pickle.dumps(bare)).read(ids)  # as a worker gets it
+    exact = FakeTeacher()(Batch(inputs=torch.zeros(4, 1), ids=ids))
+    assert torch.equal(told["states"], exact["logits"].half().float())
+    logits = told["states"] @ torch.from_numpy(head).T
+    torch.testing.assert_close(plain.read(ids)["logits"], logits)
+    assert torch.equal(told["hidden"], exact["hidden"].float())
 
 
 def test_no_more_files_are_held_open_than_there_are_shards(write, tmp_path):

@@ -19,6 +19,7 @@ from understudy.deployed import Deployed
 from understudy.deployed.generating import Decoder
 from understudy.errors import DataError, ModelError, RecipeError, StoreError
 from understudy.folders import read_json
+from understudy.labels.store import LabelStore
 from understudy.pipeline import run
 from understudy.pipeline.teach import _beyond
 from understudy.pipeline.work import Work
@@ -144,6 +145,20 @@ def test_pairs_learn_completions_from_stored_states_and_from_a_live_teacher(star
     # Of `1+2= 3.` the parts ` 3.` and the end are predicted, and nothing of the prompt.
     assert 2 * len(lines) <= (labels >= 0).sum() <= 5 * len(lines)
     assert ((labels == end).sum()) == len(lines)
+
+
+def test_a_store_of_states_gives_the_teachers_logits(start, tmp_path):
+    """The head lies beside the states, so a store needs nothing but itself."""
+    for place, codec in (("a", {"kind": "hidden"}), ("b", {"kind": "dense"})):
+        start({"labels.codec": codec}, place=place, until="labels")
+    found = [LabelStore(tmp_path / place / "labels") for place in "ab"]
+    ids = torch.from_numpy(found[0].ids())
+    states, dense = (store.read(ids)["logits"] for store in found)
+    assert torch.equal(states.lengths, dense.lengths)
+    torch.testing.assert_close(states.values, dense.values, rtol=1e-4, atol=1e-4)
+    bare = LabelStore(tmp_path / "a" / "labels", states=True).read(ids)["states"]
+    assert bare.values.shape == (len(dense.values), 32)
+    assert found[0].manifest.bytes < 0.3 * found[1].manifest.bytes
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ from understudy import losses
 from understudy.build.arguments import coerced, wrong_arguments
 from understudy.errors import Mistake, did_you_mean
 from understudy.labels.codecs import CATALOGUE as CODECS
+from understudy.labels.codecs.form import Codec
+from understudy.labels.codecs.hidden import state_codec
 from understudy.recipe import Recipe, TermEntry
 
 Place = tuple[str | int, ...]
@@ -24,8 +26,9 @@ def labels_mistakes(recipe: Recipe) -> Iterator[Mistake]:
         law = f"unknown kind `{options.codec.kind}`: {did_you_mean(options.codec.kind, kinds)}"
         yield Mistake(path=(*at, "kind"), law=law)
         return
-    # States are stored as numbers are, in some precision.
-    codec = CODECS["dense" if options.codec.kind == "hidden" else options.codec.kind]
+    # A recipe says how states are written; the head beside them is the teacher's.
+    told: Mapping[str, Callable[..., Codec]] = {**CODECS, "hidden": state_codec}
+    codec = told[options.codec.kind]
     wrong = list(made(codec, options.codec.parameters, at))
     yield from wrong
     if options.views is not None and not recipe.data.views:
@@ -35,8 +38,8 @@ def labels_mistakes(recipe: Recipe) -> Iterator[Mistake]:
         return
     entries = [entry for phase in recipe.phases for entry in phase.objective]
     # Over a vocabulary any divergence reads listed outcomes, if they were not drawn.
-    told = _undrawn if language else _unreadable
-    laws = dict.fromkeys(told(entry, options.codec.kind) for entry in entries)
+    why_not = _undrawn if language else _unreadable
+    laws = dict.fromkeys(why_not(entry, options.codec.kind) for entry in entries)
     yield from (Mistake(path=(*at, "kind"), law=why) for why in laws if why is not None)
 
 

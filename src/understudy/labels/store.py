@@ -14,10 +14,11 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from understudy.contracts import Knowledge, Outcomes, Ragged, Told
+from understudy.contracts import STATES, Knowledge, Outcomes, Ragged, Told
 from understudy.errors import StoreError
 from understudy.labels import codecs
 from understudy.labels.codecs.form import Codec, Parts
+from understudy.labels.codecs.hidden import state_codec
 from understudy.labels.files import Header, Tensors, map_tensors, open_header, verify
 from understudy.labels.index import Index
 from understudy.labels.layout import Places, expand, gather, group
@@ -34,8 +35,16 @@ class LabelStore:
     read at once; one that is forked or sent to a worker maps the files for itself.
     """
 
-    def __init__(self, folder: Path, *, expect: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, expect: Mapping[str, str] | None = None, states: bool = False
+    ) -> None:
         """Open a store.
+
+        Args:
+            folder: with its `manifest.json`.
+            expect: fingerprints that it must have.
+            states: tell the `states` of a field of codec `hidden`, whose head is at hand, instead
+                of the logits that its own head makes of them.
 
         Raises:
             StoreError: unfinished, of another version, or made for something else than `expect`
@@ -46,16 +55,18 @@ class LabelStore:
         if not self.manifest.complete:
             raise StoreError(f"{folder} is not finished: run the same command again, it goes on")
         compare(str(folder), self.manifest.fingerprints, expect or {})
+        self._states = states
         self._maps: dict[int, Tensors] = {}
 
     def __getstate__(self) -> dict[str, object]:
         # Maps and open codecs do not travel to another process; they are made there again.
-        return {"folder": self.folder, "manifest": self.manifest, "_maps": {}}
+        kept = {"folder": self.folder, "manifest": self.manifest, "_states": self._states}
+        return {**kept, "_maps": {}}
 
     @property
     def offers(self) -> frozenset[str]:
         """The names of the knowledge in it."""
-        return frozenset(self.manifest.fields)
+        return frozenset(self._stored)
 
     @property
     def listed(self) -> frozenset[str]:
@@ -124,13 +135,14 @@ class LabelStore:
         return Knowledge(fields={n: self._field(n, maps, places) for n in sorted(self.offers)})
 
     def _field(self, name: str, maps: Mapping[int, Tensors], places: Places) -> Told:
-        entry = self.manifest.fields[name]
+        stored = self._stored[name]
+        entry = self.manifest.fields[stored]
         codec, names = self._codecs[name]
         if not entry.ragged:
-            return codec.decode(gather(name, maps, places, names), shape=entry.shape)
-        places, lengths = expand(name, maps, places)
+            return codec.decode(gather(stored, maps, places, names), shape=entry.shape)
+        places, lengths = expand(stored, maps, places)
         values: Tensor | Outcomes = codec.decode(
-            gather(name, maps, places, names), shape=entry.shape
+            gather(stored, maps, places, names), shape=entry.shape
         )
         return Ragged(values=values, lengths=torch.from_numpy(lengths))
 
@@ -147,11 +159,22 @@ class LabelStore:
         return np.cumsum(rows) - rows
 
     @cached_property
+    def _stored(self) -> dict[str, str]:
+        """Per name of knowledge the field that it is read from."""
+        fields = self.manifest.fields
+        bare = {name for name in fields if self._states and fields[name].codec == "hidden"}
+        return {STATES if name in bare else name: name for name in fields}
+
+    @cached_property
     def _codecs(self) -> dict[str, tuple[Codec, Parts]]:
-        """Per field its codec, and what its parts are called and typed."""
+        """Per name its codec, and what its parts are called and typed."""
         made: dict[str, tuple[Codec, Parts]] = {}
-        for name, entry in self.manifest.fields.items():
-            codec = codecs.make(entry.codec, entry.parameters, self._constants(entry))
+        for name, stored in self._stored.items():
+            entry = self.manifest.fields[stored]
+            if name != stored:  # the state alone: a large head need not be read for it
+                codec = state_codec(precision=entry.parameters["precision"])
+            else:
+                codec = codecs.make(entry.codec, entry.parameters, self._constants(entry))
             made[name] = (codec, codec.encode(np.zeros((0, *entry.shape), np.float32)))
         return made
 

@@ -6,12 +6,11 @@ everywhere; only how it is computed differs.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from understudy.contracts import Batch, Knowledge, Task
+from understudy.contracts import STATES, Batch, Knowledge, Task
 from understudy.errors import DivergedError, ModelError
 from understudy.losses.vocabulary import HiddenLabels, LinearHead
 from understudy.models.causal import CausalModel
@@ -20,9 +19,6 @@ from understudy.objective.joined import Objective, Total
 from understudy.objective.over_vocabulary import Flat, Sides, plan_of
 from understudy.objective.terms import Term
 from understudy.objective.weighed import Weighed
-
-STATES: Final = "states"
-"""The name of a teacher's states as knowledge; its head says what they mean."""
 
 
 class VocabularyObjective(Weighed):

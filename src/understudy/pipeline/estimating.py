@@ -88,7 +88,7 @@ def estimate(
                 "`labels.views`)"
             )
         rows = len(work.material.splits.train) * (stored_views(work) or 1)
-        keep = keeps(work, needs)
+        keep = keeps(work, loaded, needs)
         way = choose_way(work, rows, {}, layers_in(work, keep))
         portions = cut_rows(work, way)
         order = Order(
@@ -104,6 +104,7 @@ def estimate(
         pieces = shard_pieces(0, order=order, teacher=teacher, batches=some)
         seconds = time.monotonic() - started
     sampled = sum(len(batch) for batch in some)
+    shared = sum(part.nbytes for k in keep.values() for part in k.codec.constants.values())
     header = pieces[0].nbytes
     per_row = (sum(piece.nbytes for piece in pieces) - header) / sampled
     address = recipe.labels.store
@@ -114,7 +115,7 @@ def estimate(
     return Estimate(
         rows=rows,
         sampled=sampled,
-        bytes=round(rows * (per_row + INDEX_BYTES)) + header * len(portions),
+        bytes=round(rows * (per_row + INDEX_BYTES)) + header * len(portions) + shared,
         seconds=rows / sampled * seconds,
         free=None if remote else free,
         folder=str(address) if remote else store,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from understudy import build
-from understudy.contracts import Teacher
+from understudy.contracts import STATES, Teacher
 from understudy.folders import fingerprint
 from understudy.labels.manifest import MANIFEST, read_manifest
 from understudy.labels.place import LocalPlace, Place, manifest_at
@@ -17,7 +17,7 @@ from understudy.labels.portions import Keep
 from understudy.labels.record import record
 from understudy.labels.store import LabelStore
 from understudy.pipeline.earlier import SPENT, Spent, take_over
-from understudy.pipeline.language import codec_of, told_by
+from understudy.pipeline.language import codec_of, with_head
 from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.passing import choose_way
 from understudy.pipeline.portioning import cut_rows, engine_for, live, stored_views, view_seed
@@ -54,7 +54,7 @@ def label(work: Work, loaded: Loaded, needs: frozenset[str]) -> Labelled:
         return Labelled(teacher=lambda: CheckedTeacher(loaded.reading(needs)))
     marks = fingerprints(work, loaded)
     options = work.recipe.labels
-    keep = keeps(work, needs)
+    keep = keeps(work, loaded, needs)
     codecs = {name: [kept.codec.kind, dict(kept.codec.parameters)] for name, kept in keep.items()}
     mark = fingerprint([options.store, marks, codecs])
     if options.store is not None:
@@ -83,7 +83,7 @@ def label(work: Work, loaded: Loaded, needs: frozenset[str]) -> Labelled:
 
     @cache
     def cached() -> Teacher:
-        store = LabelStore(folder, expect=marks)
+        store = LabelStore(folder, expect=marks, states=True)
         store.verify()
         return CachedTeacher(store)
 
@@ -183,13 +183,16 @@ def _summary(work: Work, store: LabelStore, seconds: float) -> dict[str, Any]:
     }
 
 
-def keeps(work: Work, needs: frozenset[str]) -> dict[str, Keep]:
+def keeps(work: Work, loaded: Loaded, needs: frozenset[str]) -> dict[str, Keep]:
     """What of the teacher's knowledge is stored, and how: its answer as told, the rest whole."""
+    if STATES in needs:
+        # The field is what any reader gets of it, the logits.
+        return {work.task.output: Keep(codec=with_head(work, loaded.module), reads=STATES)}
     inside = Entry.model_validate({"kind": "dense", "precision": work.recipe.labels.features})
     whole = build.codec(inside)
     own = codec_of(work.recipe)
     own.check((work.task.width,))
-    answers = {work.task.output, told_by(work.recipe, live=False)}
     return {
-        name: Keep(codec=own if name in answers else whole, reads=name) for name in sorted(needs)
+        name: Keep(codec=own if name == work.task.output else whole, reads=name)
+        for name in sorted(needs)
     }

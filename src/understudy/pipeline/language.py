@@ -13,6 +13,7 @@ from understudy.errors import DataError, ModelError
 from understudy.evaluate.language import bits_per_byte
 from understudy.folders import read_json
 from understudy.labels.codecs.form import Codec
+from understudy.labels.codecs.hidden import Hidden, state_codec
 from understudy.losses.vocabulary import LinearHead
 from understudy.models.causal import CausalModel
 from understudy.models.deployable import Deployable
@@ -38,11 +39,23 @@ def told_by(recipe: Recipe, *, live: bool) -> Tells:
 
 
 def codec_of(recipe: Recipe) -> Codec:
-    """How a teacher's answer is stored; of one that is told by its states, these as they are."""
+    """How a teacher's answer is stored; of one that is told by its states, how these are."""
     entry = recipe.labels.codec
     if is_language(recipe) and entry.kind == "hidden":
-        return build.codec(Entry.model_validate({"kind": "dense", **entry.parameters}))
+        return state_codec(**entry.parameters)
     return build.codec(entry)
+
+
+def with_head(work: Work, module: Deployable | None) -> Hidden:
+    """The teacher's states as its answer: its head lies beside them, and makes logits of them."""
+    head = head_of(work, module)
+    return Hidden(
+        weight=head.weight.float().cpu().numpy(),
+        bias=None if head.bias is None else head.bias.float().cpu().numpy(),
+        scale=float(head.scale),
+        soft_cap=None if head.soft_cap is None else float(head.soft_cap),
+        **work.recipe.labels.codec.parameters,
+    )
 
 
 def speaker(work: Work, module: Deployable | None, tells: Tells) -> CausalTeacher:

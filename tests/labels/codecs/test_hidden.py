@@ -87,3 +87,22 @@ def test_what_cannot_be_is_refused():
         Hidden(weight=weight).check((9,))
     with pytest.raises(StoreError, match="and not the logits"):
         Hidden(weight=weight).encode(np.zeros((2, 9), np.float32))
+
+
+def test_a_scale_and_a_cap_are_those_of_the_head():
+    weight, bias = head()
+    state = np.random.default_rng(3).standard_normal((6, 5)).astype(np.float32)
+    codec = Hidden(weight=weight, bias=bias, scale=0.5, soft_cap=1.5)
+    exact = 0.5 * (state.astype(np.float64) @ weight.T + bias)
+    found = codec.decode(codec.encode(state), shape=(5,)).numpy()
+    np.testing.assert_allclose(found, 1.5 * np.tanh(exact / 1.5), rtol=1e-5, atol=1e-6)
+    assert np.abs(exact).max() > 1.5 > np.abs(found).max()
+    assert codec.parameters == {"precision": "float32", "scale": 0.5, "soft_cap": 1.5}
+    again = make("hidden", codec.parameters, codec.constants)
+    assert torch.equal(again.decode(again.encode(state), shape=(5,)), torch.from_numpy(found))
+
+
+@pytest.mark.parametrize("wrong", [{"scale": 0.0}, {"soft_cap": -1.0}, {"scale": float("nan")}])
+def test_a_scale_or_cap_that_is_none_is_refused(wrong):
+    with pytest.raises(ValueError, match="must be positive and finite"):
+        Hidden(weight=head()[0], **wrong)

@@ -1,5 +1,6 @@
 """The teacher's last hidden state, from which its head rebuilds the logits."""
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +18,19 @@ from understudy.labels.codecs.int8 import Int8
 from understudy.labels.codecs.parts import check_precision
 
 
+def state_codec(*, precision: str = "float32") -> Codec:
+    """How a hidden state is written, without the head that it goes into.
+
+    Args:
+        precision: `float32`, `float16`, `bfloat16` or `int8`.
+
+    Raises:
+        ValueError: another precision.
+    """
+    check_precision(precision, (*ERRORS, "int8"))
+    return Int8() if precision == "int8" else Dense(precision=precision)
+
+
 class Hidden:
     """Logits of a linear head, kept as what goes into the head.
 
@@ -24,13 +38,19 @@ class Hidden:
     1,024 this is 125 times fewer, nothing is left out, and any temperature can be used. The head
     lies beside the shards once.
 
+    `logits = cap(scale * (state @ weight.T + bias))`, where `cap(z) = soft_cap * tanh(z /
+    soft_cap)`, and nothing where there is no soft cap.
+
     Args:
         weight: of the teacher's head, `[classes, d]`.
         bias: of the teacher's head, `[classes]`, if it has one.
+        scale: what logits are multiplied by before they are capped.
+        soft_cap: the size that no logit exceeds, or None.
         precision: how the state is kept: `float32`, `float16`, `bfloat16` or `int8`.
 
     Raises:
-        ValueError: another precision, or a weight and a bias that are no linear head.
+        ValueError: another precision, a weight and a bias that are no linear head, or a scale or
+            cap that is not positive and finite.
 
     Example:
         >>> codec = Hidden(weight=np.float32([[1, 0], [0, 1], [1, 1]]))
@@ -43,9 +63,11 @@ class Hidden:
         *,
         weight: NDArray[Any],
         bias: NDArray[Any] | None = None,
+        scale: float = 1.0,
+        soft_cap: float | None = None,
         precision: str = "float32",
     ) -> None:
-        check_precision(precision, (*ERRORS, "int8"))
+        self._state = state_codec(precision=precision)
         if weight.ndim != 2 or len(weight) < 2 or weight.shape[1] < 1:
             raise ValueError(
                 "`weight` must be [classes, d] with 2 or more classes, but got "
@@ -55,8 +77,10 @@ class Hidden:
             raise ValueError(
                 f"`bias` must be [classes], but got {bias.shape} beside a weight {weight.shape}"
             )
-        self.precision = precision
-        self._state: Codec = Int8() if precision == "int8" else Dense(precision=precision)
+        for name, number in (("scale", scale), ("soft_cap", soft_cap)):
+            if number is not None and not 0 < number < math.inf:
+                raise ValueError(f"`{name}` must be positive and finite, but got {number}")
+        self.precision, self.scale, self.soft_cap = precision, scale, soft_cap
         self._weight = _writable(weight)
         self._bias = None if bias is None else _writable(bias)
 
@@ -67,8 +91,10 @@ class Hidden:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The precision; the head is in `constants`."""
-        return {"precision": self.precision}
+        """The precision, and what the head does beside its product; that is in `constants`."""
+        scale = {} if self.scale == 1 else {"scale": self.scale}
+        cap = {} if self.soft_cap is None else {"soft_cap": self.soft_cap}
+        return {"precision": self.precision, **scale, **cap}
 
     @property
     def error(self) -> str:
@@ -117,7 +143,12 @@ class Hidden:
         state = self._state.decode(parts, shape=shape)
         assert isinstance(state, Tensor)
         bias = None if self._bias is None else torch.from_numpy(self._bias)
-        return F.linear(state, torch.from_numpy(self._weight), bias)
+        logits = F.linear(state, torch.from_numpy(self._weight), bias)
+        if self.scale != 1:
+            logits = logits * self.scale
+        if self.soft_cap is not None:
+            logits = (logits / self.soft_cap).tanh() * self.soft_cap
+        return logits
 
 
 def _writable(head: NDArray[Any]) -> NDArray[np.float32]:
