@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 import pytest
+import torch
 
 from labels.conftest import FakeTeacher
 from labels.test_record import ROWS, BreaksError, breaking
@@ -50,6 +51,30 @@ def test_one_that_was_begun_and_is_empty_is_begun_anew(
     write(**change)
     write(tmp_path / "whole", **change)
     assert content(tmp_path / "store") == content(tmp_path / "whole")
+
+
+def test_a_finished_store_can_be_opened_while_a_lost_shard_is_made_again(
+    write, tmp_path, content
+):
+    write()
+    store, seen = tmp_path / "store", []
+    expected = content(store)
+    (store / "shard-00002.safetensors").unlink()
+
+    class Looks(FakeTeacher):
+        def __call__(self, batch):
+            opened = LabelStore(store)
+            seen.append(opened.read(torch.tensor([3]))["logits"])
+            with pytest.raises(StoreError, match=r"shard-00002.safetensors is missing"):
+                opened.read(batch.ids)
+            return super().__call__(batch)
+
+    with pytest.raises(BreaksError):
+        write(teacher=breaking(Looks(), 1))
+    write(teacher=Looks())
+    assert len(seen) == 3  # two batches in all, the first of them twice
+    assert torch.equal(seen[0], LabelStore(store).read(torch.tensor([3]))["logits"])
+    assert content(store) == expected
 
 
 class TestSomebodyElseBeginsFirst:

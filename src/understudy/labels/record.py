@@ -115,7 +115,9 @@ def record(
             same_plan(place.name, found, begun)
         begun = replace(begun, fields=_with_constants(place, keep, fields))
         missing = _missing(place, plan, len(rows))
-        if missing:
+        if missing and not (found is not None and found.complete):
+            # A finished store stays one while a lost shard is made again, for whoever opens it:
+            # its checksums still say what every file must be.
             _write_manifest(place, begun)
         left = set(missing)
         on_rows(_done(rows, left))
