@@ -191,6 +191,14 @@ def test_constraints_stand_beside_terms_that_teach(mistakes):
     assert "`l2_sp` only holds weights, so the student would learn nothing" in found
 
 
+def test_a_term_must_weigh_something(mistakes):
+    nothing = "{kind: hard_label, weight: 0}"
+    assert not mistakes(nothing, "{kind: soft_target, weight: {start: 0, end: 1}}")
+    assert not mistakes(nothing, "{kind: soft_target, weight: auto}")
+    (found,) = mistakes(nothing, "{kind: soft_target, weight: {start: 0, end: 0}}")
+    assert "the weight of `hard_label`, `soft_target` is 0, so the student would" in found
+
+
 @pytest.mark.parametrize(("term", "law"), [
     ("{kind: l2_sp, weight: auto}", "`weight: auto` cannot be found: give a number"),
     ("{kind: norm_ball, radius: 0}", "`radius > 0` must hold"),

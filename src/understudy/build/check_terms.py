@@ -18,6 +18,7 @@ from understudy.build.terms import split_schedules
 from understudy.errors import Mistake, ModelError, did_you_mean
 from understudy.features.adapters import ADAPTERS
 from understudy.losses import Row
+from understudy.objective.terms import usual
 from understudy.recipe import Entry, Phase, TeacherSection, TermEntry
 
 Place = tuple[str | int, ...]
@@ -222,6 +223,13 @@ def order_mistakes(
             law = (
                 f"`{entries[0].kind}` only holds weights, so the student would learn nothing: add "
                 "a term that teaches, such as `hard_label` or `soft_target`"
+            )
+            yield Mistake(path=where, law=law)
+        elif all(usual(entry.weight) == 0 for entry in entries):
+            named = ", ".join(f"`{entry.kind}`" for entry in entries)
+            law = (
+                f"the weight of {named} is 0, so the student would learn nothing: give a term a "
+                "weight above 0"
             )
             yield Mistake(path=where, law=law)
         for number, entry in enumerate(entries):
