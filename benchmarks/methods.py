@@ -7,9 +7,9 @@ on all 10,000 test rows. Methods of two phases share the epochs between them.
 
 FULL=1: 15,000 rows, 10 epochs (4 and 6), 3 seeds; hours. It goes on where it was stopped, and stops
 by itself after about SLICE_MINUTES where that is given. GROUND=cifar or GROUND=vit measures the
-parts of one ground only; of these, SHARE=1/2 and SHARE=2/2, started together once what the teacher
-tells is stored, take every second part each, so that two processes share the work. Reduced: 1,000
-rows, 1 epoch, 1 seed, to show that it works; it proves nothing.
+parts of one ground only. Several processes share the work: each takes the next part that is
+neither finished nor taken. Reduced: 1,000 rows, 1 epoch, 1 seed, to show that it works; it proves
+nothing.
 """
 
 import os
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from harness import Progress
-from methods_grounds import EPOCHS, FULL, SPLIT, Ground, ground, right
+from methods_grounds import EPOCHS, FULL, SPLIT, Ground, ground, held, right, waited
 from methods_report import report
 from methods_table import CONTROL, METHODS, Method
 
@@ -172,9 +172,9 @@ def part(method: Method, seed: int) -> dict:
 
 
 def teacher(progress: Progress, name: str) -> None:
-    """How good a ground's teacher is; where it is trained here, that takes a while."""
+    """What a ground needs, and how good its teacher is; where it is trained, that takes a while."""
+    place = ground(name)
     if progress.get(f"teacher_{name}-0") is None:
-        place = ground(name)
         hits = right(place.teacher, place.test, place.truth)
         progress.keep(f"teacher_{name}-0", {"right": np.packbits(hits).tolist()})
 
@@ -188,25 +188,29 @@ def main() -> None:
     ordered = sorted(METHODS, key=lambda method: method.ground)
     parts = [(method, seed) for seed in range(SEEDS) for method in ordered]
     only = os.environ.get("GROUND")
-    missing = [
-        (m, s)
-        for m, s in parts
-        if only in (None, m.ground) and progress.get(f"{m.name}-{s}") is None
-    ]
-    share_of, shares = (int(x) for x in os.environ.get("SHARE", "1/1").split("/"))
-    missing = missing[share_of - 1 :: shares]
-    for number, (method, seed) in enumerate(missing):
+    for method, seed in parts:
+        name = f"{method.name}-{seed}"
+        if only not in (None, method.ground) or progress.get(name) is not None:
+            continue
         if time.monotonic() >= end:
-            print(f"{len(missing) - number} parts are left: run it again", file=sys.stderr)
+            print(f"{name} and what is behind it is left: run it again", file=sys.stderr)
             break
-        teacher(progress, method.ground)
-        found = progress.keep(f"{method.name}-{seed}", part(method, seed))
+        with waited(method.ground):
+            teacher(progress, method.ground)
+        lock = held(name)
+        if lock is None:
+            continue
+        with lock:
+            # Another process may have finished it since it was looked for.
+            if progress.get(name) is not None:
+                continue
+            found = progress.keep(name, part(method, seed))
         if "failed" in found:
-            print(f"{method.name}-{seed}: {found['failed']}", file=sys.stderr)
+            print(f"{name}: {found['failed']}", file=sys.stderr)
             continue
         share = np.unpackbits(np.array(found["right"], np.uint8)).mean()
         print(
-            f"{method.name}-{seed}: {share:.4f}, {found['part_seconds']:.0f} s, an epoch "
+            f"{name}: {share:.4f}, {found['part_seconds']:.0f} s, an epoch "
             f"{found['step']['work'] / found['control_step']['work']:.2f} of the control's",
             file=sys.stderr,
         )

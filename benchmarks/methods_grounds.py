@@ -7,7 +7,9 @@ teacher is asked once, in all views and all layers, for all methods.
 
 import hashlib
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -26,6 +28,8 @@ from understudy.data.preprocess import Preprocess, fit_preprocess
 from understudy.data.rows import Rows
 from understudy.data.views import Crop, Flip, Views
 from understudy.engine import fit
+from understudy.errors import RunError
+from understudy.folders import Lock
 from understudy.labels import codecs
 from understudy.labels.place import LocalPlace
 from understudy.labels.portions import Keep, cut
@@ -97,6 +101,23 @@ class Ground:
     def told(self, needs: frozenset[str]) -> CachedTeacher | None:
         """The stored knowledge that is needed, and no other: reading takes time too."""
         return CachedTeacher(_opened(self.store, needs)) if needs else None
+
+
+def held(name: str) -> ExitStack | None:
+    """What only one process does at a time, until the stack is closed; None: another one does."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(Lock(FOLDER / "locks" / name))
+        except RunError:
+            return None
+        return stack.pop_all()
+
+
+def waited(name: str) -> ExitStack:
+    """The same, once the others are through with it."""
+    while (stack := held(name)) is None:
+        time.sleep(5)
+    return stack
 
 
 @cache
