@@ -57,3 +57,17 @@ steps: [{objective: [{kind: soft_target}, {kind: %s}]}]
     build.checked(tmp_path / "recipe.yaml", text=text % kind)
     with pytest.raises(RecipeError, match="`logit_mse` cannot read labels of codec `top_k`"):
         build.checked(tmp_path / "recipe.yaml", text=text % "logit_mse")
+
+
+@pytest.mark.parametrize("codec", ["top_k", "top_p", "sampled"])
+def test_outputs_that_do_not_exclude_each_other_are_not_listed(tmp_path, codec):
+    text = """\
+teacher: {model: {kind: mlp, hidden: [8]}, training: {epochs: 1}}
+student: {model: {kind: mlp, hidden: [4]}}
+labels: {codec: {kind: %s}}
+steps: [{objective: [{kind: soft_target, temperature: 1, head: %s}]}]
+"""
+    build.checked(tmp_path / "recipe.yaml", text=text % (codec, "softmax"))
+    law = f"`soft_target` with `head: sigmoid` cannot read labels of codec `{codec}`"
+    with pytest.raises(RecipeError, match=law):
+        build.checked(tmp_path / "recipe.yaml", text=text % (codec, "sigmoid"))

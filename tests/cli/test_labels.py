@@ -1,6 +1,7 @@
 """`understudy labels`."""
 
 import json
+import random
 import shutil
 
 import numpy as np
@@ -11,6 +12,19 @@ from labels.conftest import FakeTeacher, record_ids
 from understudy.cli.main import run as command
 from understudy.pipeline.estimating import Estimate
 
+TEXTS = """
+task: {kind: token_classification}
+data:
+  source: {kind: restoring, path: t.txt, words: 200, least: 3}
+  test: 0.2
+  overlap: allow
+  tokenizer: {size: 80, max_length: 90}
+teacher: {model: {kind: text_cnn, dim: 8, filters: 8, kernels: [3]}, training: {epochs: 1}}
+student: {model: {kind: text_bilstm, dim: 8, hidden: 8}}
+labels: {batch_size: 16}
+steps: [{objective: [{kind: soft_target}], training: {epochs: 1}}]
+seeds: 1
+"""
 RECIPE = """
 name: small
 data: {source: {kind: digits}, rows: 300}
@@ -178,6 +192,23 @@ def test_an_estimate_is_what_labelling_then_takes(tmp_path, capsys, monkeypatch)
     assert told["bytes"] == pytest.approx(size, rel=0.2)
     manifest = json.loads((tmp_path / "runs" / "small" / "labels" / "manifest.json").read_text())
     assert told["rows"] == manifest["rows"]
+
+
+def test_an_estimate_of_texts_counts_long_ones_too(tmp_path, capsys, monkeypatch):
+    """They are asked for shortest first, so the first batches say too little."""
+    monkeypatch.chdir(tmp_path)
+    draw = random.Random(0)
+    lines = [
+        " ".join(["Some", *("word" for _ in range(3 + number % 60)), draw.choice("ab"), "."])
+        for number in range(400)
+    ]
+    (tmp_path / "t.txt").write_text("\n".join(lines))
+    (tmp_path / "texts.yaml").write_text(TEXTS)
+    assert command(["labels", "estimate", "texts.yaml", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert command(["label", "texts.yaml", "--quiet"]) == 0
+    files = (tmp_path / "runs" / "texts" / "labels").glob("*.safetensors")
+    assert told["bytes"] == pytest.approx(sum(path.stat().st_size for path in files), rel=0.25)
 
 
 def test_an_estimate_of_nothing_says_why(tmp_path, capsys, monkeypatch):

@@ -101,6 +101,17 @@ def test_a_finished_store_is_opened_and_another_models_is_refused(tmp_path, mode
         label_tokens(llama(8, seed=5).float(), TEXTS, tmp_path / "s", parameters={"k": 4})
 
 
+def test_another_configuration_is_another_teacher(tmp_path):
+    """Weights alone do not say how far a head looks, or how many heads there are."""
+    model = llama(8, seed=5).float()
+    label_tokens(model, TEXTS, tmp_path / "s", parameters={"k": 4})
+    model.config._name_or_path = "elsewhere"
+    label_tokens(model, TEXTS, tmp_path / "s", parameters={"k": 4})
+    model.config.rms_norm_eps *= 10
+    with pytest.raises(StoreError, match="teacher"):
+        label_tokens(model, TEXTS, tmp_path / "s", parameters={"k": 4})
+
+
 def test_labels_of_another_tokenizer_are_refused(tmp_path, model):
     words = Words(*(f"t{number}" for number in range(VOCABULARY)))
     _, path = exported(model, tmp_path, "top_k", tokenizer=words, k=4)

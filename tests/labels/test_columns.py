@@ -9,7 +9,7 @@ import torch
 from labels.conftest import FakeTeacher, record_ids
 from labels.test_ragged import Writes, length, sequence
 from understudy.errors import StoreError
-from understudy.labels import codecs
+from understudy.labels import codecs, columns
 from understudy.labels.columns import export_columns
 from understudy.labels.portions import Keep
 from understudy.labels.store import LabelStore
@@ -118,3 +118,19 @@ def test_another_kind_of_file_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(StoreError, match=r"ends in .parquet or .arrow, but got"):
         export_columns(LabelStore(tmp_path / "store"), tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_large_rows_are_written_few_at_a_time(tmp_path, monkeypatch):
+    record_ids(tmp_path / "store", teacher=Writes(), ids=np.arange(100, 160), keep=keep("dense"))
+    store = LabelStore(tmp_path / "store")
+    export_columns(store, tmp_path / "whole.parquet")
+    most, asked, read = 500, [], store.read
+    monkeypatch.setattr(columns, "AT_ONCE", most)
+    monkeypatch.setattr(
+        store, "read", lambda ids, views: asked.append(len(ids)) or read(ids, views)
+    )
+    export_columns(store, tmp_path / "parts.parquet")
+    assert sum(asked) == 60
+    assert asked[0] == columns.FIRST
+    assert max(asked[1:]) < columns.FIRST
+    assert table_of(tmp_path / "parts.parquet").equals(table_of(tmp_path / "whole.parquet"))

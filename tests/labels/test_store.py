@@ -193,3 +193,16 @@ def test_no_more_files_are_held_open_than_there_are_shards(write, tmp_path):
     store.verify()
     assert held() <= 8
     assert len(store.read(torch.arange(30))["hidden"]) == 30
+
+
+def test_ids_and_views_that_do_not_belong_together_are_refused(folder):
+    store = LabelStore(str(folder))
+    for ids, views in (([[0]], None), (0, None), ([0, 1], [0])):
+        with pytest.raises(StoreError, match="give one view for each id"):
+            store.read(torch.tensor(ids), None if views is None else torch.tensor(views))
+
+
+def test_answers_at_another_temperature_are_refused(folder):
+    changed_manifest(folder, temperature=4)
+    with pytest.raises(StoreError, match="at temperature 1, but says 4"):
+        LabelStore(folder)

@@ -257,3 +257,11 @@ def test_a_whole_run_may_have_a_teacher_with_bad_rows(run_small, small, tmp_path
     record = run_small(data)
     assert any("was not finite" in warning for warning in record.data["warnings"])
     assert record.data["verdict"]
+
+
+def test_a_codec_of_more_classes_than_there_are_is_refused_before_a_teacher_is_trained(
+    run_small, small, tmp_path
+):
+    with pytest.raises(StoreError, match="10"):
+        run_small(small(seeds=1, labels={"codec": {"kind": "top_k", "k": 10}}))
+    assert not (tmp_path / "run" / "teacher").exists()

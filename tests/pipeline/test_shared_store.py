@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from pipeline.conftest import merged
 from pipeline.test_labelling import IMAGES
 from understudy.errors import StoreError
+from understudy.folders import write_atomic
+from understudy.labels.files import map_tensors, open_header, to_pieces
 from understudy.labels.place import LocalPlace
 from understudy.labels.remote_place import RemotePlace
 from understudy.labels.store import LabelStore
@@ -208,3 +211,18 @@ def test_a_copy_with_another_manifest_is_fetched(run_small, fetched, tmp_path, c
     run_small(data, until="labels")
     assert "manifest.json" in names
     assert manifest.read_bytes() == content
+
+
+def test_one_remade_in_other_last_digits_and_then_killed_is_finished(
+    run_small, small, tmp_path, monkeypatch
+):
+    """The manifest says what the shard was before: whoever comes next writes what it is."""
+    data = small(labels={"store": "shared-labels", "shard_rows": 64}, seeds=1)
+    run_small(data, "first", until="labels")
+    path = tmp_path / "shared-labels" / "shard-00001.safetensors"
+    header = open_header(path)
+    tensors = {name: np.array(part) for name, part in map_tensors(path, header).items()}
+    tensors["logits:values"][0] += 1e-6
+    write_atomic(path, to_pieces(tensors, dict(header.says)))
+    run_small(data, "second", until="export")
+    LabelStore(path.parent).verify()

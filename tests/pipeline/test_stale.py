@@ -125,6 +125,27 @@ def test_changed_code_of_a_teacher_labels_again_and_leaves_the_control(small, ag
     assert "control" not in done
 
 
+def test_a_changed_file_that_a_predictor_is_given_labels_again(small, again, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import numpy as np\n"
+        "def make(weights, note):\n"
+        "    table = np.load(weights)\n"
+        "    return lambda rows: rows.reshape(len(rows), 64).astype(float) @ table\n"
+    )
+    weights = np.random.default_rng(0).standard_normal((64, 10))
+    np.save(tmp_path / "w.npy", weights)
+    given = {"weights": str(tmp_path / "w.npy"), "note": "no file at all? " * 300}
+    own = {"kind": "custom", "target": "own.py:make", "arguments": given}
+    data = small(seeds=1)
+    data["teacher"] = {"predictor": own}
+    again(data)
+    assert again(data) == set()
+    np.save(tmp_path / "w.npy", -weights)
+    done = again(data)
+    assert {"teacher: labelling", "student"} <= done
+    assert "control" not in done
+
+
 def test_changed_code_of_a_loss_trains_the_student_again(small, again, tmp_path):
     code(tmp_path / "loss.py", LOSS)
     own = {"kind": "custom", "target": "loss.py:Own", "weight": 0.1}

@@ -82,3 +82,25 @@ def test_view_0_is_known_and_other_views_are_refused(teacher):
 def test_rows_that_were_never_labelled_are_named(teacher):
     with pytest.raises(StoreError, match="ids 99, 109"):
         teacher(Batch(inputs=torch.zeros(3, 1), ids=torch.tensor([99, 100, 109])))
+
+
+def test_rows_as_they_are_are_not_told_by_a_view(tmp_path):
+    ids = torch.arange(6)
+    portions = cut(
+        lambda start, stop: [
+            Batch(inputs=torch.zeros(3, 1), ids=ids[start % 6 : start % 6 + 3],
+                  views=torch.full((3,), 1 + start // 6))
+        ],
+        rows=12, batch_size=3, shard_rows=3,
+    )  # fmt: skip
+    record(
+        engine=Serial(Fixed(), portions),
+        rows=portions.rows,
+        keep={"logits": Keep(codec=codecs.make("dense", {}, {}), reads="logits")},
+        place=LocalPlace(tmp_path),
+        fingerprints={},
+    )
+    teacher = CachedTeacher(LabelStore(tmp_path))
+    assert teacher(Batch(inputs=torch.zeros(6, 1), ids=ids, views=torch.ones(6)))["logits"].any()
+    with pytest.raises(StoreError, match="another view was asked for"):
+        teacher(Batch(inputs=torch.zeros(6, 1), ids=ids))

@@ -79,6 +79,12 @@ def _unreadable(entry: TermEntry, codec: str) -> str | None:
             f"`{entry.kind}` cannot read labels of codec `{codec}`, since {row.whole}: "
             "use `kind: dense`, or another loss"
         )
+    head = entry.parameters.get("head", "softmax")
+    if head != "softmax":
+        return (
+            f"`{entry.kind}` with `head: {head}` cannot read labels of codec `{codec}`, since that "
+            "lists the likeliest of classes that exclude each other: use `kind: dense`"
+        )
     temperature = entry.parameters.get(
         "temperature", inspect.signature(row.loss).parameters["temperature"].default
     )

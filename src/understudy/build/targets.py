@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from hashlib import sha256
@@ -81,7 +82,7 @@ def _short(error: Exception) -> str:
 
 
 def sources(target: str, folder: Path) -> dict[str, str]:
-    """Checksums of the files that a target's behaviour is written in, by name.
+    """Checksums of the files that a target's behaviour is written in, by their path from its own.
 
     Its own file, and those beside or below it that its module uses, whatever they are imported
     as: changed code is another teacher, student or loss, although no weight has moved.
@@ -102,4 +103,5 @@ def sources(target: str, folder: Path) -> dict[str, str]:
             place = getattr(near, "__file__", None)
             if place and home in Path(place).parents:
                 waiting.append(near)
-    return {Path(file).name: checksum for file, checksum in sorted(files.items())}
+    base = Path(getattr(start, "__file__", None) or folder).parent
+    return {os.path.relpath(file, base): checksum for file, checksum in sorted(files.items())}

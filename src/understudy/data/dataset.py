@@ -71,9 +71,10 @@ class RowsDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int | Sequence[int]) -> Batch:
         """A batch of one row, or of several for a loader without `batch_size`."""
-        return self.__getitems__([index] if isinstance(index, int) else index)
+        several = np.asarray(index, np.int64)  # a number may be NumPy's or PyTorch's too
+        return self.__getitems__(several.reshape(-1))
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
         """A batch of these rows, in the epoch's view."""
         positions = self._positions[np.asarray(indices, np.int64)]
         presentation = np.full(len(positions), int(self._epoch) + 1, np.int64)

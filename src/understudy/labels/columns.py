@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +16,10 @@ from understudy.folders import make_folder, write_with
 from understudy.labels.store import LabelStore
 
 SUFFIXES = (".parquet", ".arrow")
+AT_ONCE: Final = 2**26
+"""Bytes of a table's part that is in memory, about: rows of a language model are large."""
+FIRST: Final = 16
+"""Rows that are read before it is known how large they are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +53,7 @@ def export_columns(store: LabelStore, path: Path, *, rows: int = 4096) -> Export
     Args:
         store: to read.
         path: ends in `.parquet` or `.arrow`.
-        rows: at once in memory.
+        rows: at most so many at once in memory, fewer where they are large.
 
     Returns:
         How many rows were written, and how many were left out and why.
@@ -96,13 +100,19 @@ def _writer(part: Path, suffix: str, schema: Any, store: LabelStore) -> Any:
 def _batches(store: LabelStore, rows: int) -> Iterator[Any]:
     ids = torch.from_numpy(store.ids().copy())
     for view in store.views:
-        for start in range(0, len(ids), rows):
-            some = ids[start : start + rows]
+        start, count = 0, min(rows, FIRST)
+        while start < len(ids):
+            some = ids[start : start + count]
+            start += count
             views = torch.full_like(some, view)
             columns = {"id": pa.array(some.numpy()), "view": pa.array(views.numpy())}
             for name, told in store.read(some, views).items():
                 columns |= _columns(name, told)
-            yield pa.RecordBatch.from_pydict(columns)
+            batch = pa.RecordBatch.from_pydict(columns)
+            yield batch
+            # Rows of a sequence differ in length, so the number grows step by step.
+            fitting = AT_ONCE * len(some) // max(batch.nbytes, 1)
+            count = max(1, min(rows, fitting, 4 * count))
 
 
 def _columns(name: str, told: Told) -> dict[str, Any]:

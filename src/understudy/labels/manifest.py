@@ -199,6 +199,11 @@ def parse(data: Any, *, path: str) -> Manifest:
             f"{path} has version {data.get('version')}, but this Understudy reads version "
             f"{VERSION}: use the Understudy that wrote it, or delete the store to label again"
         )
+    if data.get("temperature") != 1:
+        raise StoreError(
+            f"{path} must hold answers at temperature 1, but says {data.get('temperature')!r}: a "
+            "loss has its own temperature, so store what the teacher says as it is"
+        )
     try:
         return Manifest(
             fields={name: _field(entry) for name, entry in data["fields"].items()},

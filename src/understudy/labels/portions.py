@@ -145,6 +145,8 @@ class _Growing:
                 name: per_position(f"the teacher's {name}", value, batch.positions)
                 for name, value in told.items()
             }
+        for name, value in told.items():
+            _check_rows(self._order.keep[name].reads, value, len(batch))
         good = self._good(ids, told)
         seed = (self._order.seed << 40) + (self._number << 20) + len(self._ids)
         for name, value in told.items():
@@ -204,6 +206,23 @@ class _Growing:
         return to_pieces(tensors, says)
 
 
+def _check_rows(name: str, value: Told, rows: int) -> None:
+    """Refuse an answer that is not one of every row: the rows would be told each other's."""
+    answered = 0 if isinstance(value, Tensor) and not value.ndim else len(value)
+    if answered != rows:
+        raise StoreError(
+            f"a teacher must answer every row, but of {rows} rows its {name} has {answered}: "
+            "check what it does along the first axis"
+        )
+    if isinstance(value, Ragged):
+        told, whole = len(value.values), int(value.lengths.sum())
+        if told != whole:
+            raise StoreError(
+                f"the lengths of a teacher's {name} must add up to its positions, but they are "
+                f"{whole} and {told}: give the positions of all rows end to end"
+            )
+
+
 def _positions(
     value: Told, good: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
@@ -223,8 +242,8 @@ def _finite(value: Told) -> NDArray[np.bool_]:
     tensor = value.values if isinstance(value, Ragged) else value
     if not isinstance(tensor, Tensor):
         return np.ones(len(value), bool)
-    # With its width named, as a batch may be without any position.
-    flat = tensor.reshape(len(tensor), math.prod(tensor.shape[1:]))
+    # With its width named, as a batch may be without any position; as float32, as it is stored.
+    flat = tensor.reshape(len(tensor), math.prod(tensor.shape[1:])).float()
     found: NDArray[np.bool_] = flat.isfinite().all(dim=1).cpu().numpy()
     if isinstance(value, Ragged):
         rows = np.repeat(np.arange(len(value)), value.lengths.cpu().numpy())

@@ -1,11 +1,14 @@
 """Ask a teacher once for every row and store what it says; go on where a killed run stopped."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from understudy.allocator import keep_freed_memory
 from understudy.contracts import Teacher
@@ -101,7 +104,10 @@ def record(
     with place.lock() if isinstance(place, LocalPlace) else nullcontext():
         if isinstance(place, LocalPlace):
             place.sweep()
-        cut = {"rows": list(rows), "seed": seed, "on_bad_rows": on_bad_rows}
+        cut: dict[str, Any] = {"rows": list(rows), "seed": seed, "on_bad_rows": on_bad_rows}
+        shared = {name: _marks(kept.codec.constants) for name, kept in keep.items()}
+        if any(shared.values()):
+            cut["constants"] = {name: marks for name, marks in shared.items() if marks}
         fields = {
             name: Field(codec=kept.codec.kind, parameters=kept.codec.parameters)
             for name, kept in keep.items()
@@ -113,6 +119,8 @@ def record(
         found = claimed(place)
         if found is not None:
             same_plan(place.name, found, begun)
+        elif manifest_at(place) is None:
+            _refuse_nameless(place, plan)
         begun = replace(begun, fields=_with_constants(place, keep, fields))
         missing = _missing(place, plan, len(rows))
         if missing and not (found is not None and found.complete):
@@ -139,6 +147,29 @@ def claimed(place: Place) -> Manifest | None:
     found = manifest_at(place)
     empty = found is None or not (found.complete or any(map(SHARD.fullmatch, place.files())))
     return None if empty else found
+
+
+def _refuse_nameless(place: Place, plan: str) -> None:
+    """Refuse a place whose manifest is gone, if a shard in it is of another store."""
+    for file in filter(SHARD.fullmatch, place.files()):
+        try:
+            there = header_at(place, file).says.get("plan")
+        except StoreError:
+            continue  # nobody can read it any more
+        if there != plan:
+            raise StoreError(
+                f"{place.name} has no {MANIFEST}, and its {file} was made for something else (plan "
+                f"{there}, this run {plan}): run the command that made it, or name another place, "
+                "or delete its shards to label again"
+            )
+
+
+def _marks(constants: Mapping[str, Any]) -> dict[str, str]:
+    """Checksums of what the rows of a field share."""
+    return {
+        name: hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest()
+        for name, part in sorted(constants.items())
+    }
 
 
 def _done(rows: tuple[int, ...], missing: set[int]) -> int:

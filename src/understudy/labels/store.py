@@ -36,7 +36,7 @@ class LabelStore:
     """
 
     def __init__(
-        self, folder: Path, *, expect: Mapping[str, str] | None = None, states: bool = False
+        self, folder: Path | str, *, expect: Mapping[str, str] | None = None, states: bool = False
     ) -> None:
         """Open a store.
 
@@ -50,8 +50,8 @@ class LabelStore:
             StoreError: unfinished, of another version, or made for something else than `expect`
                 says.
         """
-        self.folder = folder
-        self.manifest = read_manifest(folder)
+        self.folder = Path(folder)
+        self.manifest = read_manifest(self.folder)
         if not self.manifest.complete:
             raise StoreError(f"{folder} is not finished: run the same command again, it goes on")
         compare(str(folder), self.manifest.fingerprints, expect or {})
@@ -101,21 +101,28 @@ class LabelStore:
             self._shard(number)
 
     def read(
-        self, ids: Int64[Tensor, " batch"], views: Int64[Tensor, " batch"] | None = None
+        self, ids: Int64[Tensor, " *ids"], views: Int64[Tensor, " *views"] | None = None
     ) -> Knowledge:
         """The stored knowledge of these rows, in their order.
 
         Args:
-            ids: which examples.
-            views: which view of each; None means the first that is stored.
+            ids: which examples, `[batch]`.
+            views: which view of each, `[batch]`; None means the first that is stored.
 
         Returns:
             Per field `[batch, ...]` float32, `Outcomes` where its codec lists some only, or
             `Ragged` where rows are sequences.
 
         Raises:
-            StoreError: a row was never labelled, or not in this view, or a file is damaged.
+            StoreError: a row was never labelled, or not in this view, a file is damaged, or there
+                are other ids than views.
         """
+        if ids.ndim != 1 or (views is not None and views.shape != ids.shape):
+            told = "none" if views is None else str(tuple(views.shape))
+            raise StoreError(
+                "a store is read by ids `[batch]` and as many views, but got ids "
+                f"{tuple(ids.shape)} and views {told}: give one view for each id, or none"
+            )
         wanted = ids.numpy()
         rows = self._index.find(wanted, None if views is None else views.numpy())
         shards = np.searchsorted(self._starts, rows, side="right") - 1

@@ -14,14 +14,14 @@ from understudy.pipeline.crew import Crew
 from understudy.pipeline.distil import layers, needed
 from understudy.pipeline.labelling import fingerprints, keeps, layers_in
 from understudy.pipeline.passing import choose_way
-from understudy.pipeline.portioning import cut_rows, live, stored_views
+from understudy.pipeline.portioning import cut_rows, live, spread, stored_views
 from understudy.pipeline.prepare import load, prepare
 from understudy.pipeline.student import begin
 from understudy.pipeline.work import Work
 from understudy.recipe import Recipe, Source
 from understudy.teachers.checked import CheckedTeacher
 
-BATCHES = 4
+BATCHES = 8
 # Beside the shards: ids and rows of the index, 8 bytes each.
 INDEX_BYTES = 16
 
@@ -98,8 +98,7 @@ def estimate(
             on_bad_rows=recipe.labels.on_bad_rows,
         )
         teacher = CheckedTeacher(way.teacher, finite=False, compare=False)
-        batches = iter(portions.batches(0))
-        some = [batch for _, batch in zip(range(BATCHES), batches, strict=False)]
+        some = spread(work, way, BATCHES)
         started = time.monotonic()
         pieces = shard_pieces(0, order=order, teacher=teacher, batches=some)
         seconds = time.monotonic() - started

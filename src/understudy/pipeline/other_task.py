@@ -23,7 +23,8 @@ from understudy.data.texts import tokenized
 from understudy.errors import DataError
 from understudy.evaluate.quality import Score
 from understudy.folders import read_json, write_atomic
-from understudy.pipeline.prepare import run_tokenizer, signatures
+from understudy.pipeline.prepare import run_tokenizer
+from understudy.pipeline.signatures import signatures
 from understudy.pipeline.work import Work
 from understudy.tasks import AnyTask, Classification, Regression
 

@@ -1,6 +1,6 @@
 """The rows of a teacher pass: in which views, cut into which shards, and who asks for them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy import losses
 from understudy.contracts import Batch, Silent, Teacher
 from understudy.data.lengths import shortest_first
 from understudy.data.loaders import MemoryLoader
@@ -15,6 +16,7 @@ from understudy.data.prefetch import Ahead
 from understudy.labels.portions import Portions, cut
 from understudy.labels.record import Engine, Serial
 from understudy.pipeline.crew import Crew
+from understudy.pipeline.language import codec_of
 from understudy.pipeline.passing import Way, as_begun, on
 from understudy.pipeline.prepare import chain_of_views, load
 from understudy.pipeline.work import Work
@@ -26,6 +28,19 @@ def live(work: Work) -> bool:
     """Whether the teacher is asked at every step: as told, or for views that nobody counted."""
     options = work.recipe.labels
     return options.use == "live" or (bool(work.recipe.data.views) and options.views is None)
+
+
+def fits(work: Work) -> None:
+    """Refuse a codec that cannot hold answers of this width, before a teacher is trained for it.
+
+    Raises:
+        StoreError: such as one that lists more classes than there are.
+    """
+    kinds = [entry.kind for phase in work.recipe.phases for entry in phase.objective]
+    rows = [losses.CATALOGUE.get(kind) for kind in kinds]
+    told = any(row is not None and row.needs and "features" not in row.needs for row in rows)
+    if told and not live(work) and work.recipe.labels.codec.kind != "hidden":
+        codec_of(work.recipe).check((work.task.width,))
 
 
 def stored_views(work: Work) -> int | None:
@@ -40,6 +55,27 @@ def view_seed(work: Work, seed: int) -> int:
 
 def cut_rows(work: Work, way: Way) -> Portions:
     """The training rows in all their stored views, view by view, cut into shards."""
+    batches, rows = _rows(work, way)
+    return cut(
+        batches,
+        rows=rows,
+        batch_size=way.batch_size,
+        shard_rows=work.recipe.labels.shard_rows,
+    )
+
+
+def spread(work: Work, way: Way, most: int) -> list[Batch]:
+    """At most so many batches of the pass, from everywhere: its rows are sorted by their length."""
+    batches, rows = _rows(work, way)
+    size, once = way.batch_size, rows // (stored_views(work) or 1)
+    count = -(-once // size)
+    chosen = {(2 * number + 1) * count // (2 * most) for number in range(most)}
+    found = (batches(c * size, min((c + 1) * size, once)) for c in sorted(chosen))
+    return [batch for one in found for batch in one]
+
+
+def _rows(work: Work, way: Way) -> tuple[Callable[[int, int], Iterable[Batch]], int]:
+    """The batches of the pass from one row to another, and how many rows it has."""
     material, count, batch_size = work.teaching, stored_views(work), way.batch_size
     positions = np.sort(material.splits.train)
     positions = positions[shortest_first(material.inputs, positions, material.pad)]
@@ -64,12 +100,7 @@ def cut_rows(work: Work, way: Way) -> Portions:
         ready = (on(batch, way.device) for batch in found)
         return Ahead(ready) if slow else ready
 
-    return cut(
-        batches,
-        rows=len(positions) * (count or 1),
-        batch_size=batch_size,
-        shard_rows=work.recipe.labels.shard_rows,
-    )
+    return batches, len(positions) * (count or 1)
 
 
 def _batches(

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from understudy import build
-from understudy.build.parts import PATHS, named_files, with_paths
 from understudy.data.checks import check_rows
 from understudy.data.preprocess import Preprocess, fit_preprocess
 from understudy.data.rows import Rows
@@ -26,9 +25,9 @@ from understudy.pipeline.fitting_views import fitting_views
 from understudy.pipeline.language import is_language
 from understudy.pipeline.laying import Laid, cut_note, laid
 from understudy.pipeline.own_tokens import embedding_task, told_width, with_teaching
+from understudy.pipeline.signatures import signatures
 from understudy.pipeline.without_labels import NO_UNITS, WHY, check_unlabelled, described
 from understudy.pipeline.work import FACTS, Material, Work, task_from
-from understudy.recipe import Entry, Source
 from understudy.tasks import (
     AnyTask,
     Classification,
@@ -63,24 +62,6 @@ def prepare(work: Work) -> dict[str, Any]:
     fitting_views(work)
     work.notes.extend(summary["notes"])
     return summary
-
-
-def signatures(entry: Entry, place: Source) -> dict[str, Any]:
-    """What an entry is a function of beyond its parameters: files that it names, and its own code.
-
-    Size and time of data files (cheap, and changed when they are); checksums of the user's code.
-    """
-    if entry.kind == "custom":
-        signs: dict[str, Any] = dict(build.sources(entry.parameters["target"], place.folder))
-        found = with_paths(entry.parameters.get("arguments", {}), place)
-    else:
-        signs, found = {}, with_paths(entry.parameters, place)
-    for name, value in found.items():
-        if name in PATHS and isinstance(value, str):
-            states = [file.stat() for file in named_files(value)]
-            if states:
-                signs[name] = [[state.st_size, state.st_mtime_ns] for state in states]
-    return signs
 
 
 def view_marks(work: Work) -> list[dict[str, Any]]:

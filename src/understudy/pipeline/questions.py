@@ -18,7 +18,7 @@ from understudy.data.sentences import SentencePairs
 from understudy.data.splits import split
 from understudy.errors import DataError
 from understudy.folders import fingerprint
-from understudy.pipeline.prepare import signatures
+from understudy.pipeline.signatures import signatures
 from understudy.pipeline.work import Work
 from understudy.recipe import Entry, ProbeSection
 

@@ -4,8 +4,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from understudy.errors import RunError, StoreError
-from understudy.labels.manifest import MANIFEST, Manifest, compare, entries, read_manifest
-from understudy.labels.place import Place
+from understudy.labels.manifest import (
+    MANIFEST,
+    Manifest,
+    Shard,
+    compare,
+    entries,
+    read_manifest,
+)
+from understudy.labels.place import Place, header_at
 from understudy.labels.portions import Keep
 from understudy.labels.record import claimed
 from understudy.labels.remote_place import fetch, open_place
@@ -74,11 +81,23 @@ def _same_codecs(name: str, found: Manifest, keep: Mapping[str, Keep]) -> None:
 
 
 def _there(place: Place, found: Manifest) -> bool:
-    """Whether all files are in their place, by name and size; those that are not are remade."""
+    """Whether all files are the manifest's, by size and header; those that are not are remade."""
     files = set(place.files())
     return all(
-        name in files and place.size(name) == entry.bytes for name, entry in entries(found).items()
+        name in files and place.size(name) == entry.bytes and _begins(place, name, entry)
+        for name, entry in entries(found).items()
     )
+
+
+def _begins(place: Place, name: str, entry: Shard) -> bool:
+    """Whether a file's header, which holds the checksum of what is behind it, is the manifest's.
+
+    One that was made again may be whole and another one: in its last digits, elsewhere.
+    """
+    try:
+        return header_at(place, name).sha256 == entry.sha256
+    except StoreError:
+        return False
 
 
 def _is_copy(folder: Path, found: Manifest) -> bool:

@@ -22,7 +22,7 @@ from understudy.pipeline.matching import rehearse
 from understudy.pipeline.members import load_teacher
 from understudy.pipeline.model_marks import model_marks
 from understudy.pipeline.other_layers import check_layers
-from understudy.pipeline.prepare import signatures
+from understudy.pipeline.signatures import signatures
 from understudy.pipeline.teach import teach
 from understudy.pipeline.token_vectors import take_token_vectors
 from understudy.pipeline.work import Work

@@ -11,6 +11,7 @@ from understudy.data.loaders import MemoryLoader
 from understudy.engine import CHECKPOINT, fit
 from understudy.errors import ModelError, UnderstudyError
 from understudy.evaluate.cost import parameters
+from understudy.export.beside import weights_beside
 from understudy.folders import file_checksum, fingerprint
 from understudy.models.deployable import Deployable
 from understudy.models.weights import (
@@ -25,9 +26,11 @@ from understudy.pipeline.language import rows_at_once, validating
 from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.members import Section, load_member, member_module, weights_name
 from understudy.pipeline.model_marks import model_marks
+from understudy.pipeline.portioning import fits
 from understudy.pipeline.precision import decided, settled
-from understudy.pipeline.prepare import chain_of_views, signatures, view_marks
+from understudy.pipeline.prepare import chain_of_views, view_marks
 from understudy.pipeline.reference import refer, turn
+from understudy.pipeline.signatures import signatures
 from understudy.pipeline.validating import validation_loader
 from understudy.pipeline.work import Work, threads_for
 from understudy.pipeline.zero_shot import encoder_mark, tell
@@ -43,6 +46,7 @@ WEIGHTS = weights_name(0)
 
 def teach(work: Work) -> Loaded:
     """Do the stage `teacher`."""
+    fits(work)
     section = work.recipe.teacher
     depends: dict[str, Any] = {
         "teacher": section.model_dump(mode="json"),
@@ -74,10 +78,8 @@ def _beyond(section: Section, work: Work, which: str) -> dict[str, Any]:
         if value is not None:
             path = work.place.resolve(value)
             depends[which + name] = file_checksum(path)
-            # Large ONNX models keep their weights in a file beside them.
-            beside = path.with_name(f"{path.name}.data")
-            if beside.is_file():
-                depends[f"{which}{name} data"] = file_checksum(beside)
+            beside = weights_beside(path) if name == "onnx" else []
+            depends |= {f"{which}{name} {p.name}": file_checksum(p) for p in beside}
     if section.zero_shot is not None:
         depends[f"{which}encoder"] = encoder_mark(section.zero_shot, work.place)
     depends |= {f"{which}{n}": mark for n, mark in model_marks(section.model, work.place).items()}

@@ -22,8 +22,9 @@ from understudy.pipeline.matching import Found
 from understudy.pipeline.members import load_teacher
 from understudy.pipeline.portioning import stored_views, view_seed
 from understudy.pipeline.precision import settled
-from understudy.pipeline.prepare import chain_of_views, signatures
+from understudy.pipeline.prepare import chain_of_views
 from understudy.pipeline.shared_words import words_known
+from understudy.pipeline.signatures import signatures
 from understudy.pipeline.teach import joint
 from understudy.pipeline.validating import validation_loader
 from understudy.pipeline.work import Work, threads_for

@@ -1,5 +1,7 @@
 """A label store as teacher: what a large model said once, said again by id and view."""
 
+import torch
+
 from understudy.contracts import Batch, Knowledge
 from understudy.errors import StoreError
 from understudy.labels.store import LabelStore
@@ -30,8 +32,10 @@ class CachedTeacher:
         """
         if batch.ids is None:
             raise StoreError("a label store is read by example id, but these rows have none")
-        views = None if batch.views is None else batch.views.cpu().long()
-        found = self._store.read(batch.ids.cpu().long(), views)
+        ids = batch.ids.cpu().long()
+        # Rows that say nothing of views are shown as they are, and that is view 0.
+        views = torch.zeros_like(ids) if batch.views is None else batch.views.cpu().long()
+        found = self._store.read(ids, views)
         device = batch.inputs.device
         if device.type == "cpu":
             return found

@@ -67,7 +67,7 @@ def label_tokens(
         shard_rows=shard_rows,
     )
     known = {number: [int(token) for token in rows[number]] for number in ids}
-    marks = {"teacher": weights_fingerprint(model), "data": fingerprint(sorted(known.items()))}
+    marks = {"teacher": _mark(model), "data": fingerprint(sorted(known.items()))}
     if tokenizer is not None:
         marks["vocabulary"] = vocabulary_mark(tokenizer)
     made = codecs.make(codec, parameters or {}, {})
@@ -79,6 +79,19 @@ def label_tokens(
         fingerprints=marks,
     )
     return LabelStore(Path(folder))
+
+
+# What a configuration says of where it was loaded from, and by which release.
+ELSEWHERE = ("_name_or_path", "transformers_version", "name_or_path")
+
+
+def _mark(model: nn.Module) -> str:
+    """Of all that the answers are a function of: weights, the class, and how it is configured."""
+    config: Any = getattr(model, "config", None)
+    told = config.to_dict() if hasattr(config, "to_dict") else {"module": repr(model)}
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    how = {name: repr(value) for name, value in told.items() if name not in ELSEWHERE}
+    return fingerprint([weights_fingerprint(model), kind, sorted(how.items())])
 
 
 class _Speaker:
