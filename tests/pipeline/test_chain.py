@@ -190,6 +190,7 @@ def test_a_cut_that_was_stopped_before_its_plan_was_written_is_made_again(whole,
     assert [name for name in one if one[name] != other[name]] == []
 
 
+@pytest.mark.slow
 def test_a_chain_that_was_killed_ends_as_one_that_was_not(whole, cutting):
     folder = cutting()
     slow = json.loads(json.dumps(cut_from(DEPTH, steps=ALL)))
@@ -280,6 +281,7 @@ def test_a_form_that_no_layer_has_is_refused_before_the_teacher_is_trained(tmp_p
 # --- several processes ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_student_that_is_cut_in_between(tmp_path):
     training = {**ONE, "trainer": {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}}
     steps = [distil(training=training), {"kind": "cut", "cuts": WIDTH}, distil(training=training)]

@@ -281,6 +281,7 @@ def test_a_row_that_comes_twice_in_an_epoch_comes_in_two_views():
     assert len(seen) == 36
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_has_no_gradient_everywhere(tmp_path):
     """A phase of hints leaves the last layers alone, and a weight of 0 its adapter."""
     training = {

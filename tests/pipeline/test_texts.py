@@ -183,6 +183,7 @@ def bert(tmp_path):
     return {"data.tokenizer": "bert", "teacher.model": {"kind": "hf_encoder", "folder": "bert"}}
 
 
+@pytest.mark.slow
 def test_a_pretrained_encoder_teaches_and_a_student_is_cut_from_it(start, bert, tmp_path):
     cut = {"student": {"from_teacher": {"kind": "depth", "keep": 2, "by": "evenly"}}}
     short = {"teacher.training.epochs": 1, "steps.0.training.epochs": 1, "export.int8": False}
