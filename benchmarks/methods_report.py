@@ -61,8 +61,8 @@ def report(progress: Progress, *, seeds: int) -> None:
         f"{ROWS:,} rows, epochs: {EPOCHS}, {' + '.join(map(str, SPLIT))} in two phases, {mode()}. "
         "Gain: over the control, hard labels alone, in points; **bold** where its interval is on "
         "one side of 0. Place: one more than there are methods that are better by more than the "
-        "interval of the difference, so whoever cannot be told apart is not ranked; it takes three "
-        "seeds. Each interval is 95 % by itself, not corrected for their number. Time: an "
+        "interval of the difference, so whoever cannot be told apart is not ranked. Bold and place "
+        "take three seeds. Each interval is 95 % by itself, not corrected for their number. Time: an "
         "epoch's processor time over that of the control, which is measured before and after each "
         "part in the same process."
     )
@@ -148,7 +148,8 @@ def _gain(one: Measured, control: Measured, figures: dict[str, float]) -> str:
     low, high = 100 * verdict.low, 100 * verdict.high
     figures |= {f"gain_low_{name}": low, f"gain_high_{name}": high}
     text += f" ({low:+.2f} to {high:+.2f})"
-    return f"**{text}**" if low > 0 or high < 0 else text
+    enough = len(one.hits) >= FEWEST_SEEDS
+    return f"**{text}**" if enough and (low > 0 or high < 0) else text
 
 
 def _place(one: Measured, every: list[Measured]) -> str:
