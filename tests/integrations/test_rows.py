@@ -105,8 +105,9 @@ def test_another_configuration_is_another_teacher(tmp_path):
     """Weights alone do not say how far a head looks, or how many heads there are."""
     model = llama(8, seed=5).float()
     label_tokens(model, TEXTS, tmp_path / "s", parameters={"k": 4})
-    model.config._name_or_path = "elsewhere"
-    label_tokens(model, TEXTS, tmp_path / "s", parameters={"k": 4})
+    model.save_pretrained(tmp_path / "elsewhere")
+    loaded = type(model).from_pretrained(tmp_path / "elsewhere")
+    label_tokens(loaded, TEXTS, tmp_path / "s", parameters={"k": 4})
     model.config.rms_norm_eps *= 10
     with pytest.raises(StoreError, match="teacher"):
         label_tokens(model, TEXTS, tmp_path / "s", parameters={"k": 4})

@@ -81,8 +81,11 @@ def label_tokens(
     return LabelStore(Path(folder))
 
 
-# What a configuration says of where it was loaded from, and by which release.
-ELSEWHERE = ("_name_or_path", "transformers_version", "name_or_path")
+# What a configuration says of where it was saved and loaded, and by which release.
+ELSEWHERE = (
+    *("_name_or_path", "name_or_path", "transformers_version"),
+    *("architectures", "dtype", "torch_dtype"),
+)
 
 
 def _mark(model: nn.Module) -> str:
