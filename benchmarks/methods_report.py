@@ -62,9 +62,9 @@ def report(progress: Progress, *, seeds: int) -> None:
         "Gain: over the control, hard labels alone, in points; **bold** where its interval is on "
         "one side of 0. Place: one more than there are methods that are better by more than the "
         "interval of the difference, so whoever cannot be told apart is not ranked. Bold and place "
-        "take three seeds. Each interval is 95 % by itself, not corrected for their number. Time: an "
-        "epoch's processor time over that of the control, which is measured before and after each "
-        "part in the same process."
+        "take three seeds. Each interval is 95 % by itself, not corrected for their number. Time: "
+        "an epoch's processor time over that of the control, which is measured before and after "
+        "each part in the same process."
     )
     record("methods", figures, seeds=list(range(seeds)), mode=mode())
     text = "\n".join(lines)

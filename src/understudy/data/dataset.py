@@ -71,8 +71,8 @@ class RowsDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int | Sequence[int]) -> Batch:
         """A batch of one row, or of several for a loader without `batch_size`."""
-        several = np.asarray(index, np.int64)  # a number may be NumPy's or PyTorch's too
-        return self.__getitems__(several.reshape(-1))
+        rows = np.asarray(index, np.int64)  # a number may be NumPy's or PyTorch's too
+        return self.__getitems__(rows.reshape(-1))
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
         """A batch of these rows, in the epoch's view."""

@@ -30,7 +30,7 @@ def live(work: Work) -> bool:
     return options.use == "live" or (bool(work.recipe.data.views) and options.views is None)
 
 
-def fits(work: Work) -> None:
+def check_codec(work: Work) -> None:
     """Refuse a codec that cannot hold answers of this width, before a teacher is trained for it.
 
     Raises:

@@ -38,7 +38,8 @@ def _checksums(arguments: Mapping[str, Any], place: Source) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in named.items():
         with suppress(OSError, ValueError):  # any text may stand there, of any length
+            # Which of the two the code opens is not known, so both count.
             files = [path for path in (place.resolve(value), Path(value)) if path.is_file()]
             if files:
-                found[f"file of {name}"] = file_checksum(files[0])
+                found[f"file of {name}"] = sorted({file_checksum(path) for path in files})
     return found

@@ -26,7 +26,7 @@ from understudy.pipeline.language import rows_at_once, validating
 from understudy.pipeline.loaded import Loaded
 from understudy.pipeline.members import Section, load_member, member_module, weights_name
 from understudy.pipeline.model_marks import model_marks
-from understudy.pipeline.portioning import fits
+from understudy.pipeline.portioning import check_codec
 from understudy.pipeline.precision import decided, settled
 from understudy.pipeline.prepare import chain_of_views, view_marks
 from understudy.pipeline.reference import refer, turn
@@ -46,7 +46,7 @@ WEIGHTS = weights_name(0)
 
 def teach(work: Work) -> Loaded:
     """Do the stage `teacher`."""
-    fits(work)
+    check_codec(work)
     section = work.recipe.teacher
     depends: dict[str, Any] = {
         "teacher": section.model_dump(mode="json"),
