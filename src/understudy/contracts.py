@@ -201,7 +201,8 @@ class Student:
 
     Attributes:
         module: raw rows in, `[batch, width]` out.
-        provenance: the student's block paths to the teacher's, empty for a fresh network.
+        provenance: the student's block paths to the teacher's, empty for a fresh network; what a
+            block of the teacher reads is `PATH:input`.
     """
 
     module: nn.Module

@@ -9,6 +9,7 @@ from understudy.build import Matched
 from understudy.errors import ModelError
 from understudy.models.deployable import Deployable
 from understudy.recipe import TermEntry
+from understudy.students.reused_head import reused_head
 
 IMAGE = {"channels": 1, "width": 10}
 
@@ -85,6 +86,27 @@ def test_provenance_is_followed_and_wanted():
     assert match({"kind": "simkd"}, provenance=came).pairs == (("stages.0", "stages.2"),)
     with pytest.raises(ModelError, match="was not cut from its teacher"):
         match({"layers": layers})
+
+
+class ByPlaces(nn.Module):
+    """A teacher whose last layer reads four places of a map, and no layer gives these."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(1, 6, 3, padding=1), nn.Linear(24, 10)
+
+    def forward(self, rows):
+        maps = self.body(rows).relu()
+        return self.head(nn.functional.adaptive_avg_pool2d(maps, 2).flatten(1))
+
+
+def test_simkd_reads_what_the_reused_layer_reads_and_never_its_answer():
+    torch.manual_seed(0)
+    rows, teacher = torch.randn(4, 1, 8, 8), ByPlaces()
+    made = reused_head(resnet(base=2), teacher, rows, seed=0)
+    found = match({"kind": "simkd"}, made.module, teacher, provenance=made.provenance)
+    assert found.pairs == (("stages.2.projector", "head:input"),)
+    assert (found.student, found.teacher) == (((24, 2, 2),), ((24,),))
 
 
 def test_attention_is_found_with_its_heads():

@@ -127,6 +127,60 @@ def test_a_perfect_projection_answers_as_the_teacher():
     assert torch.equal(student.eval()(images()), teacher(images()))
 
 
+class ByPlaces(nn.Module):
+    """A teacher whose last layer reads its map place by place, after a ReLU that is no layer."""
+
+    def __init__(self, size, answers=5):
+        super().__init__()
+        self.size = size
+        self.body = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6))
+        self.answer = nn.Linear(6 * size[0] * size[1], answers)
+
+    def forward(self, rows):
+        maps = nn.functional.adaptive_avg_pool2d(self.body(rows).relu(), self.size)
+        return self.answer(maps.flatten(1))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 2), (4, 2), (8, 8)])
+def test_a_teacher_that_reads_a_map_place_by_place_is_answered_place_by_place(size):
+    torch.manual_seed(0)
+    goal = ByPlaces(size).eval()
+    student = reused_head(Shallow().eval(), goal, images(), seed=0)
+    # What the last layer reads is no layer's output here.
+    assert student.provenance == {"head": "answer", "body.projector": "answer:input"}
+    projector = student.module.eval().body.projector
+    assert [m.out_channels for m in projector if isinstance(m, nn.Conv2d)] == [3, 3, 6]
+    kept = []
+    last_map = projector[-2] if size != (1, 1) else projector[-1]
+    last_map.register_forward_hook(lambda layer, args, output: kept.append(output))
+    answer = student.module(images())
+    expected = goal.answer(nn.functional.adaptive_avg_pool2d(kept[0], size).flatten(1))
+    torch.testing.assert_close(answer, expected)
+    assert kept[0].shape == (6, 6, 8, 8)
+
+
+def test_places_that_the_students_map_does_not_have_take_a_linear_layer():
+    goal = ByPlaces((4, 4)).eval()
+    student = reused_head(build(STUDENTS, "resnet"), goal, images(), seed=0)
+    assert isinstance(student.module.head.projector, nn.Linear)
+    assert student.module.eval()(images()).shape == (6, 5)
+
+
+def test_a_perfect_projection_by_places_answers_as_the_teacher():
+    teacher = ByPlaces((2, 2)).eval()
+    student = reused_head(Shallow().eval(), teacher, images(), seed=0).module
+    student.body = nn.Sequential(teacher.body, nn.ReLU(), student.body.projector[-1])
+    torch.testing.assert_close(student.eval()(images()), teacher(images()))
+
+
+def test_a_projection_by_places_is_exported(tmp_path):
+    student = reused_head(Shallow(), ByPlaces((2, 2)), images(), seed=0)
+    deployable = Deployable(preprocess=nn.Identity(), network=student.module, width=5).eval()
+    path = export_onnx(deployable, images(2), tmp_path / "student.onnx", metadata={})
+    answer = torch.from_numpy(Deployed.open(path).predict(images().numpy()))
+    torch.testing.assert_close(answer, deployable(images()).detach(), rtol=1e-4, atol=1e-5)
+
+
 class Shallow(nn.Module):
     """A student that never makes its map smaller."""
 

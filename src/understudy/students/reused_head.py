@@ -1,18 +1,15 @@
 """A student that answers with its teacher's own last layer, and learns only the features for it."""
 
-from collections import Counter, OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import OrderedDict
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from understudy.contracts import Student
 from understudy.errors import ModelError
-from understudy.features.resizing import Resize
+from understudy.features.resizing import Resize, resize
+from understudy.students.network_end import ONE, NetworkEnd, evaluating, network_end
 
 
 def reused_head(
@@ -32,8 +29,10 @@ def reused_head(
     Where both networks average a map over space before their last layer, the projector is the
     authors': 1x1, 3x3 and 1x1 convolutions, each with batch normalisation and ReLU, on the
     student's map, which is averaged down to the size of the teacher's where it is larger. The last
-    ReLU is left out where the teacher's features have negative numbers. Everywhere else the
-    projector is one linear layer before the last.
+    ReLU is left out where the teacher's features have negative numbers. A teacher whose last layer
+    reads a map place by place (averaged to 2x2, say) gets the same from the projector, which ends
+    by laying these places side by side as channels. Everywhere else the projector is one linear
+    layer before the last.
 
     The projector learns, and counts as the student's, in its size and in its exported file. The
     reused layer is a frozen copy. The student's forward pass stays its own, pooling included.
@@ -41,7 +40,7 @@ def reused_head(
     `provenance` maps the projector to the layer of the teacher whose features it learns to give:
     the pair that a term on features compares. A larger map of the teacher is brought to the
     student's size by `pool`; where a vector meets a map, `flat` averages the map. Where no layer
-    gives what the teacher's last one reads, its input is to be compared. `provenance` also
+    gives what the teacher's last one reads, it is that one's input, `PATH:input`. `provenance` also
     maps the reused layer to the teacher's. A projector on maps lies in `FEATURES.projector`, what
     was there in `FEATURES.features`; one before the head lies in `HEAD.projector`, the reused layer
     then in `HEAD.classifier`.
@@ -74,8 +73,8 @@ def reused_head(
     """
     if factor < 1:
         raise ModelError(f"`factor >= 1` must hold, but got {factor=}: the authors use 2")
-    own = _look("student", student, rows, head=student_head, features=student_features)
-    goal = _look("teacher", teacher, rows, head=teacher_head, features=teacher_features)
+    own = network_end("student", student, rows, head=student_head, features=student_features)
+    goal = network_end("teacher", teacher, rows, head=teacher_head, features=teacher_features)
     if own.head.out_features != goal.head.out_features:
         raise ModelError(
             "student and teacher must answer with as many numbers, but their last layers give "
@@ -100,133 +99,42 @@ def reused_head(
         place, layer = f"{own.head_path}.projector", f"{own.head_path}.classifier"
     _try(module, rows, goal.head)
     provenance = {layer: goal.head_path} if goal.head_path else {}
-    imitated = goal.features_path if before or teacher_features else goal.vector_path
+    whole = teacher_features or (before and goal.direct)
+    imitated = goal.features_path if whole else goal.vector_path
+    if not imitated and goal.head_path:
+        imitated = f"{goal.head_path}:input"
     if imitated:
         provenance[place] = imitated
     return Student(module=module, provenance=provenance)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Run:
-    """What one module did in a dry run, in the order in which modules ended."""
+class Places(nn.Module):
+    """Maps averaged to a grid, its places laid side by side as channels that are equal all over.
 
-    path: str
-    module: nn.Module
-    given: Tensor | None
-    made: Tensor | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _End:
-    """How a network ends: its last layer, and the features that it reads.
-
-    Attributes:
-        head: the last layer.
-        head_path: where it is.
-        features: the map whose mean the last layer reads, or the vectors that it reads.
-        features_path: the layer that gives them; empty where none does.
-        vector_path: the layer that gives the very vectors, or else the map.
+    Equal, so that a student that averages them afterwards, in whatever way, changes nothing.
     """
 
-    head: nn.Linear
-    head_path: str
-    features: Tensor
-    features_path: str
-    vector_path: str
+    def __init__(self, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid = grid
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """`[batch, channels, height, width]` to `[batch, channels x places, height, width]`."""
+        vectors = resize(maps, self.grid).flatten(1)
+        return vectors[:, :, None, None].expand(-1, -1, maps.shape[2], maps.shape[3])
+
+    def extra_repr(self) -> str:
+        """Its constant, for printing."""
+        return f"grid={self.grid}"
 
 
-def _look(side: str, network: nn.Module, rows: Tensor, *, head: str, features: str) -> _End:
-    with _evaluating(network):
-        runs = _dry_run(side, network, rows)
-    once = {run.path: run for run in runs}
-    for path in (head, features):
-        if path and path not in once:
-            raise ModelError(
-                f"the {side} has no layer `{path}` that runs just once; there are: "
-                f"{', '.join(sorted(p for p in once if p))}"
-            )
-    last = once[head] if head else _last(runs)
-    if last is None or not isinstance(last.module, nn.Linear) or last.given is None:
-        raise ModelError(
-            f"the last layer of the {side} must be nn.Linear, but it is "
-            f"{type(last.module).__name__ if last else 'not to be seen'}: name it with "
-            f"`{side}_head`, or choose another student"
-        )
-    if last.given.ndim != 2:
-        raise ModelError(
-            f"the last layer of the {side} must read one vector per row, [batch, width], but it "
-            f"reads {list(last.given.shape)}: choose another student"
-        )
-    found = once[features] if features else _giving(runs, last.given, maps_first=True)
-    vector = _giving(runs, last.given, maps_first=False)
-    made = found.made if found and found.made is not None else last.given
-    return _End(
-        head=last.module,
-        head_path=last.path,
-        features=made,
-        features_path=found.path if found else "",
-        vector_path=vector.path if vector else "",
-    )
-
-
-def _dry_run(side: str, network: nn.Module, rows: Tensor) -> list[_Run]:
-    runs: list[_Run] = []
-
-    def keep(path: str, module: nn.Module, args: Any, made: Any) -> None:
-        given = args[0] if args and isinstance(args[0], Tensor) else None
-        kept = made.detach() if isinstance(made, Tensor) else None
-        runs.append(_Run(path=path, module=module, given=given, made=kept))
-
-    hooks = [
-        module.register_forward_hook(lambda m, args, made, path=path: keep(path, m, args, made))
-        for path, module in network.named_modules()
-    ]
-    try:
-        with torch.no_grad():
-            network(rows)
-    except Exception as error:  # whatever the user's own forward raises
-        raise ModelError(
-            f"the {side} does not take the example rows {list(rows.shape)} ({error}): pass two "
-            "rows or more as they are in the data"
-        ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    times = Counter(run.path for run in runs)
-    return [run for run in runs if times[run.path] == 1]
-
-
-def _last(runs: list[_Run]) -> _Run | None:
-    # A module around others ends after them, with weights of its own or without.
-    inner = [run for run in runs if not any(True for _ in run.module.children())]
-    weighted = [run for run in inner if any(True for _ in run.module.parameters())]
-    return weighted[-1] if weighted else None
-
-
-def _giving(runs: list[_Run], read: Tensor, *, maps_first: bool) -> _Run | None:
-    """What gives the map whose mean the last layer reads, or the vectors that it reads."""
-    maps = [run for run in runs if run.made is not None and _averages_to(run.made, read)]
-    vectors = [run for run in runs if run.made is not None and _same(run.made, read)]
-    # The outermost of several modules with one outcome ends last.
-    best = (maps or vectors) if maps_first else (vectors or maps)
-    return best[-1] if best else None
-
-
-def _averages_to(made: Tensor, read: Tensor) -> bool:
-    if made.ndim != 4 or made.shape[2] * made.shape[3] == 1:
-        return False
-    return _same(made.mean(dim=(2, 3)), read)
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5)
-
-
-def _projector(own: _End, goal: _End, *, factor: int, named: bool) -> tuple[nn.Module, bool]:
+def _projector(
+    own: NetworkEnd, goal: NetworkEnd, *, factor: int, named: bool
+) -> tuple[nn.Module, bool]:
     """The projector, and whether it belongs behind the student's features, not before its head."""
     width = goal.head.in_features
-    if own.features.ndim == 4 and (named or goal.features.ndim == 4):
-        return _of_maps(own.features, goal, width, factor=factor), True
+    if own.features.ndim == 4 and (named or (own.direct and _reach(own, goal))):
+        return _of_maps(own, goal, factor=factor), True
     if named:
         if own.features.ndim != 2:
             raise ModelError(
@@ -237,24 +145,35 @@ def _projector(own: _End, goal: _End, *, factor: int, named: bool) -> tuple[nn.M
     return nn.Linear(own.head.in_features, width), False
 
 
-def _of_maps(own: Tensor, goal: _End, width: int, *, factor: int) -> nn.Sequential:
-    inner = max(1, width // factor)
+def _reach(own: NetworkEnd, goal: NetworkEnd) -> bool:
+    """Whether the teacher ends in a map, of places that the student's can be averaged to."""
+    if goal.features.ndim != 4:
+        return False
+    return goal.grid[0] <= own.features.shape[2] and goal.grid[1] <= own.features.shape[3]
+
+
+def _of_maps(own: NetworkEnd, goal: NetworkEnd, *, factor: int) -> nn.Sequential:
+    maps, width, grid = own.features, goal.head.in_features, ONE
     steps: list[nn.Module] = []
-    if goal.features.ndim == 4:
-        size = min(own.shape[2], goal.features.shape[2]), min(own.shape[3], goal.features.shape[3])
-        if size != tuple(own.shape[2:]):
-            steps.append(Resize(size))
-    for before, after, side in ((own.shape[1], inner, 1), (inner, inner, 3), (inner, width, 1)):
+    if _reach(own, goal):
+        grid = goal.grid
+        size = tuple(map(min, maps.shape[2:], goal.features.shape[2:]))
+        if size != tuple(maps.shape[2:]):
+            steps.append(Resize((size[0], size[1])))
+    channels = width // (grid[0] * grid[1])
+    inner = max(1, channels // factor)
+    for before, after, side in ((maps.shape[1], inner, 1), (inner, inner, 3), (inner, channels, 1)):
         convolution = nn.Conv2d(before, after, kernel_size=side, padding=side // 2, bias=False)
         steps += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
     # What a ReLU gives cannot imitate features that have a sign.
-    signed = bool((goal.features < 0).any())
-    return nn.Sequential(*(steps[:-1] if signed else steps))
+    if (goal.features < 0).any():
+        steps.pop()
+    return nn.Sequential(*steps) if grid == ONE else nn.Sequential(*steps, Places(grid))
 
 
 def _try(module: nn.Module, rows: Tensor, head: nn.Linear) -> None:
     try:
-        with _evaluating(module), torch.no_grad():
+        with evaluating(module), torch.no_grad():
             module(rows)
     except Exception as error:  # whatever the student's own forward raises
         raise ModelError(
@@ -262,15 +181,3 @@ def _try(module: nn.Module, rows: Tensor, head: nn.Linear) -> None:
             f"the student's own forward does not bring them there ({error}): name the layer just "
             "before its last one as `student_features`, or leave that out"
         ) from error
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while: a dry run must not move running statistics."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
