@@ -109,11 +109,16 @@ def label(
     started = time.perf_counter()
     portions = cut(batches, rows=len(inputs) * VIEWS, batch_size=size, shard_rows=8192)
     sample = Batch(inputs=torch.from_numpy(inputs[:size]), ids=torch.arange(size))
-    members = []
+    members, chosen = [], None
     for depth in depths:
         module = deployable(teacher_network(depth), channels_last=False)
         chosen = choose(
-            module, output="logits", batch=sample, rows=len(inputs) * VIEWS, tolerance=tolerance
+            module,
+            output="logits",
+            batch=sample,
+            rows=len(inputs) * VIEWS,
+            tolerance=tolerance,
+            like=chosen,
         )
         print(f"ResNet-{depth}: {chosen.line()}")
         members.append(chosen.teacher)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from understudy.contracts import Batch, Teacher
 from understudy.data.loaders import MemoryLoader
@@ -17,7 +18,7 @@ from understudy.errors import ModelError
 from understudy.pipeline.language import is_language, rows_at_once, speaker, told_by
 from understudy.pipeline.members import load_teacher
 from understudy.pipeline.work import Work
-from understudy.teachers.backends import choose, prepare
+from understudy.teachers.backends import Chosen, alike, choose, prepare
 from understudy.teachers.backends.forms import Forms
 from understudy.teachers.batch_size import find_batch_size
 from understudy.teachers.ensemble import EnsembleTeacher
@@ -90,6 +91,7 @@ def choose_way(work: Work, rows: int, begun: Mapping[str, Any], layers: Sequence
     members = list(teacher.members) if isinstance(teacher, EnsembleTeacher) else [teacher]
     backends: list[tuple[str, int | None]] = []
     pace = []
+    seen: list[tuple[nn.Module, Chosen]] = []
     for number, module in enumerate(modules):
         if module is None:
             backends.append(("predictor", None))
@@ -101,7 +103,9 @@ def choose_way(work: Work, rows: int, begun: Mapping[str, Any], layers: Sequence
             wanted=options.backend,
             tolerance=options.tolerance,
             rows=rows,
+            like=next((found for other, found in seen if alike(other, module)), None),
         )
+        seen.append((module, chosen))
         members[number] = chosen.teacher
         backends.append((chosen.name, chosen.piece))
         pace.append(chosen.rows_per_second)

@@ -11,7 +11,16 @@ from torch import nn
 
 from understudy.contracts import Batch
 from understudy.errors import ModelError
-from understudy.teachers.backends import BACKENDS, Backend, choose, choosing, chosen, forms, pace
+from understudy.teachers.backends import (
+    BACKENDS,
+    Backend,
+    alike,
+    choose,
+    choosing,
+    chosen,
+    forms,
+    pace,
+)
 
 WIDTH = 3
 
@@ -204,6 +213,59 @@ def test_a_piece_that_is_faster_is_taken_for_all(backends, monkeypatch):
     found = choose(Cache().eval(), output="logits", batch=rows(), rounds=1)
     assert (found.name, found.piece) == ("again", 2)
     assert " in pieces of 2, " in found.line()
+
+
+def test_for_a_module_alike_only_what_was_nearly_the_fastest_is_tried_again(backends):
+    made = []
+
+    def counted(name, seconds, **options):
+        backend = paced(seconds, **options)
+
+        def make(forms):
+            made.append(name)
+            return backend.make(forms)
+
+        return replace(backend, make=make)
+
+    table = {"slow": 0.02, "fast": 0.001, "near": 0.00105}
+    backends(
+        eager=paced(0.03),
+        wrong=counted("wrong", 0.0001, off=9.0),
+        late=counted("late", 0.0001, pays_from=1e9),
+        **{name: counted(name, seconds) for name, seconds in table.items()},
+    )
+    first = ask(rows=10_000)
+    assert (first.name, first.close(1.1)) == ("fast", ("fast", "near"))
+    made.clear()
+    second = ask(rows=10_000, like=first)
+    assert second.name == "fast"
+    assert made == ["fast", "near"]
+    assert set(second.tried) == {"eager", "fast", "near"}
+    made.clear()
+    assert ask(wanted="slow", like=first).name == "slow"
+    assert made == ["slow"]
+
+
+def test_what_answers_otherwise_for_a_module_alike_leaves_it_as_it_is(backends):
+    backends(eager=paced(0.03), fast=paced(0.001))
+    first = ask()
+    backends(eager=paced(0.03), fast=paced(0.001, off=9.0))
+    second = ask(like=first)
+    assert second.name == "eager"
+    assert "differs by" in second.tried["fast"].out
+
+
+def test_pieces_are_not_searched_again_for_a_module_alike(backends, monkeypatch):
+    backends(eager=paced(0.03), fast=paced(0.001))
+    first = replace(ask(), size=4)
+    monkeypatch.setattr(choosing._Trial, "_piece", None)
+    assert ask(like=first).piece == 4
+
+
+def test_alike_are_modules_of_the_same_layers():
+    deeper = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 9), nn.ReLU(), nn.Linear(9, 3))
+    assert alike(module(), deeper)
+    assert not alike(module(), nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 3)))
 
 
 def test_the_line_names_the_paces_and_what_was_left_out(backends):

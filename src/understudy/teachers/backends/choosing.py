@@ -1,6 +1,6 @@
 """Which backend a teacher runs in: timed on the user's rows, and held to its own answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -30,6 +30,8 @@ ROUNDS: Final = 3
 SECONDS_A_ROUND: Final = 60.0
 # What is not faster by this much is not worth another last digit.
 _GAIN = 1.05
+# What is slower by more than this for a module is not the fastest for another of its kind.
+_CLOSE = 1.1
 # Three forms, a session, and the export's copies on the way to it.
 _COPIES = 6
 
@@ -43,6 +45,7 @@ def choose(
     tolerance: float | int = TOLERANCE,
     rounds: int | None = None,
     rows: int | None = None,
+    like: Chosen | None = None,
 ) -> Chosen:
     """The fastest backend whose answers are the module's own.
 
@@ -60,6 +63,8 @@ def choose(
             short pass is worth.
         rows: how many rows will be asked for in all, where that is known: a backend whose making
             would take longer than it can save is not tried.
+        like: what was chosen for a module that is `alike`. Then only the backends that came close
+            to the fastest there are tried, in pieces of the same size.
 
     Raises:
         ModelError: there is no such backend, or the wanted one cannot be had or answers otherwise.
@@ -75,11 +80,22 @@ def choose(
         trial = _Trial(module, output=output, batch=batch, tolerance=tolerance)
         expected = trial.expect(rows)
         trial.rounds = rounds or trial.rounds
-        if wanted == AUTO:
-            trial.gather(trial.worth_trying(expected))
-        else:
+        if wanted != AUTO:
             trial.gather([wanted])
+        elif like is not None:
+            trial.gather(like.close(_CLOSE), like.size)
+        else:
+            trial.gather(trial.worth_trying(expected))
         return trial.choice(wanted)
+
+
+def alike(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two modules are made of the same kinds of layers, however many and however wide.
+
+    Then the same backend is the fastest for both, or one that is nearly as fast.
+    """
+    kinds = [{type(part) for part in module.modules()} for module in (one, other)]
+    return kinds[0] == kinds[1]
 
 
 class _Trial:
@@ -99,6 +115,7 @@ class _Trial:
         self._tolerance = tolerance
         self._forms = Forms(module, rows)
         self._room = _room(module)
+        self._size: int | None = None
         try:
             eager = prepare("eager", self._forms, output=output)
         except ModelError as error:
@@ -134,15 +151,15 @@ class _Trial:
                 self._tried[name] = Tried(out=out)
         return worth
 
-    def gather(self, names: list[str]) -> None:
-        """Make ready what can be had."""
+    def gather(self, names: Sequence[str], size: int | None = 0) -> None:
+        """Make ready what can be had, in pieces of a size (None: whole batches; 0: find out)."""
         copied = [name for name in names if name != "eager"]
         if self._room is not None:
             self._tried |= {name: Tried(out=self._room) for name in copied}
         elif copied:
-            piece = self._piece()
+            self._size = self._piece() if size == 0 else size
             for name in copied:
-                self._tried[name] = self._try(name, piece)
+                self._tried[name] = self._try(name, self._size)
 
     def choice(self, wanted: str) -> Chosen:
         """Time what is ready and take the fastest, or the wanted one."""
@@ -167,6 +184,7 @@ class _Trial:
             rows_per_second=pace[best],
             difference=self._tried[best].difference or 0.0,
             tried=self._tried,
+            size=self._size,
         )
 
     def _try(self, name: str, piece: int | None) -> Tried:

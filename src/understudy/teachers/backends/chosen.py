@@ -34,6 +34,7 @@ class Chosen:
         rows_per_second: its pace with batches as large as the one it was chosen with.
         difference: from eager's answers, as in `Tried`.
         tried: what came of every backend, the chosen one too.
+        size: rows in a piece as it was found to be best for all backends; None: whole batches.
     """
 
     teacher: Teacher
@@ -42,6 +43,14 @@ class Chosen:
     rows_per_second: float
     difference: float
     tried: Mapping[str, Tried]
+    size: int | None = None
+
+    def close(self, factor: float) -> tuple[str, ...]:
+        """The backends that can be chosen and are at most so many times slower than the fastest."""
+        pace = {n: t.rows_per_second for n, t in self.tried.items() if t.out is None}
+        timed = {name: found for name, found in pace.items() if found is not None}
+        best = max(timed.values(), default=0.0)
+        return tuple(name for name, found in timed.items() if found * factor >= best)
 
     def line(self) -> str:
         """One line for the log: the backend, its pace, and the others that were timed."""
