@@ -46,7 +46,6 @@ STAGES = [{"student": f"stages.{i}", "teacher": f"layer{i + 1}"} for i in range(
 BEFORE_RELU = [{"student": f"stages.{i}.0.norm2", "teacher": f"layer{i + 1}"} for i in range(3)]
 MIDDLE, LAST = STAGES[1], STAGES[2]
 VECTOR = {"student": "head:input", "teacher": "linear:input"}
-PROJECTED = {"student": "stages.2.projector", "teacher": "linear:input"}
 
 HARD = {"kind": "hard_label", "weight": 1}
 LITTLE = {"kind": "hard_label", "weight": 0.1}
@@ -163,7 +162,7 @@ FEATURES = (
     ),
     Method(
         name="simkd",
-        phases=(({"kind": "simkd", "layers": PROJECTED},),),
+        phases=(({"kind": "simkd", "layers": VECTOR},),),
         reused_head=True,
         note="the projector answers place by place, as this teacher pools to 2x2",
     ),

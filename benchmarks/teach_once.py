@@ -109,8 +109,8 @@ def label(
     started = time.perf_counter()
     portions = cut(batches, rows=len(inputs) * VIEWS, batch_size=size, shard_rows=8192)
     sample = Batch(inputs=torch.from_numpy(inputs[:size]), ids=torch.arange(size))
-    members, chosen = [], None
-    for depth in depths:
+    members, chosen = {}, None
+    for depth in sorted(depths, reverse=True):  # the largest first, as a run does it
         module = deployable(teacher_network(depth), channels_last=False)
         chosen = choose(
             module,
@@ -121,9 +121,9 @@ def label(
             like=chosen,
         )
         print(f"ResNet-{depth}: {chosen.line()}")
-        members.append(chosen.teacher)
+        members[depth] = chosen.teacher
     write_labels(
-        engine=Serial(EnsembleTeacher(members), portions),
+        engine=Serial(EnsembleTeacher([members[depth] for depth in depths]), portions),
         rows=portions.rows,
         keep={"logits": Keep(codec=codecs.make("dense", {}, {}), reads="logits")},
         place=LocalPlace(folder),

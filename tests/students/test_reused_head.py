@@ -147,7 +147,7 @@ def test_a_teacher_that_reads_a_map_place_by_place_is_answered_place_by_place(si
     goal = ByPlaces(size).eval()
     student = reused_head(Shallow().eval(), goal, images(), seed=0)
     # What the last layer reads is no layer's output here.
-    assert student.provenance == {"head": "answer", "body.projector": "answer:input"}
+    assert student.provenance == {"head": "answer", "head:input": "answer:input"}
     projector = student.module.eval().body.projector
     assert [m.out_channels for m in projector if isinstance(m, nn.Conv2d)] == [3, 3, 6]
     kept = []

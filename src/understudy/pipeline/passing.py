@@ -89,13 +89,12 @@ def choose_way(work: Work, rows: int, begun: Mapping[str, Any], layers: Sequence
     batch = sample(work, min(size, SAMPLE))
     teacher, modules = load_teacher(work)
     members = list(teacher.members) if isinstance(teacher, EnsembleTeacher) else [teacher]
-    backends: list[tuple[str, int | None]] = []
+    backends: list[tuple[str, int | None]] = [("predictor", None)] * len(modules)
     pace = []
     seen: list[tuple[nn.Module, Chosen]] = []
-    for number, module in enumerate(modules):
-        if module is None:
-            backends.append(("predictor", None))
-            continue
+    asked = [(number, module) for number, module in enumerate(modules) if module is not None]
+    # The largest first: what pays for itself in its pass may not seem to in a smaller one's.
+    for number, module in sorted(asked, key=lambda entry: -_size(entry[1])):
         chosen = choose(
             module,
             output=work.task.output,
@@ -107,7 +106,7 @@ def choose_way(work: Work, rows: int, begun: Mapping[str, Any], layers: Sequence
         )
         seen.append((module, chosen))
         members[number] = chosen.teacher
-        backends.append((chosen.name, chosen.piece))
+        backends[number] = (chosen.name, chosen.piece)
         pace.append(chosen.rows_per_second)
         work.progress.say(chosen.line())
     whole = members[0] if len(members) == 1 else EnsembleTeacher(members)
@@ -117,6 +116,10 @@ def choose_way(work: Work, rows: int, begun: Mapping[str, Any], layers: Sequence
         size = find_batch_size(whole, lambda count: sample(work, count), ceiling_bytes=ceiling)
         work.progress.say(f"teacher: {size} rows per batch")
     return Way(teacher=whole, batch_size=size, backends=tuple(backends), device=device())
+
+
+def _size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def as_begun(work: Work, made: Mapping[str, Any], layers: Sequence[str] = ()) -> Way:

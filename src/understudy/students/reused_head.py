@@ -39,11 +39,12 @@ def reused_head(
 
     `provenance` maps the projector to the layer of the teacher whose features it learns to give:
     the pair that a term on features compares. A larger map of the teacher is brought to the
-    student's size by `pool`; where a vector meets a map, `flat` averages the map. Where no layer
-    gives what the teacher's last one reads, it is that one's input, `PATH:input`. `provenance` also
-    maps the reused layer to the teacher's. A projector on maps lies in `FEATURES.projector`, what
-    was there in `FEATURES.features`; one before the head lies in `HEAD.projector`, the reused layer
-    then in `HEAD.classifier`.
+    student's size by `pool`; where a vector meets a map, `flat` averages the map. Of a map that is
+    read place by place, or only where it is positive, it is what the two last layers read that is
+    compared: `PATH:input` for the student, and for the teacher unless a layer gives it.
+    `provenance` also maps the reused layer to the teacher's. A projector on maps lies in
+    `FEATURES.projector`, what was there in `FEATURES.features`; one before the head lies in
+    `HEAD.projector`, the reused layer then in `HEAD.classifier`.
 
     Args:
         student: any module that ends in a linear layer on one vector per row; it is not changed.
@@ -103,6 +104,8 @@ def reused_head(
     imitated = goal.features_path if whole else goal.vector_path
     if not imitated and goal.head_path:
         imitated = f"{goal.head_path}:input"
+    if before and not whole:  # vectors, which the student's own forward makes of the projection
+        place = f"{layer}:input"
     if imitated:
         provenance[place] = imitated
     return Student(module=module, provenance=provenance)
