@@ -104,6 +104,14 @@ def test_type_and_shape_stay(dtype, channels):
     assert found.is_contiguous()
 
 
+@pytest.mark.parametrize("operation", [Colour(), Mixup()], ids=["colour", "mixup"])
+def test_true_and_false_have_no_shades(operation):
+    views, rows = Views([operation]), pictures(4) > 100
+    ids, numbers = torch.arange(4), torch.ones(4, dtype=torch.long)
+    with pytest.raises(ValueError, match="they are true or false"):
+        views.mixed(views(rows, ids, numbers), rows, ids, numbers)
+
+
 def test_view_0_is_the_row_as_it_is():
     rows, ids = pictures(8), torch.arange(8)
     numbers = torch.tensor([0, 1] * 4)

@@ -18,9 +18,17 @@ def in_type(
     """Numbers in another type; to whole ones by rounding, within that type's range.
 
     Works in the memory of `values`.
+
+    Raises:
+        ValueError: the type is bool, which has nothing between its two values.
     """
     if dtype.is_floating_point:
         return values.to(dtype)
+    if dtype == torch.bool:
+        raise ValueError(
+            "rows must be numbers where a view makes shades between them, but they are true or "
+            "false: give 0 and 255 of uint8"
+        )
     limits = torch.iinfo(dtype)
     values.round_().clamp_(limits.min, limits.max)
     if dtype == torch.uint8:  # torch takes four times as long for it
