@@ -234,3 +234,98 @@ class Walked(nn.Module):
 def test_a_container_that_never_runs_itself_does_not_hide_its_layers():
     plan = plan_depth(Walked(), torch.randn(4, 6), keep=2)
     assert len(plan.keep) == len(plan.drop) == 2
+
+
+class Sum(nn.Module):
+    def forward(self, one, other):
+        return one + other
+
+
+class Summed(nn.Module):
+    """A residual block whose sum is a module."""
+
+    def __init__(self, inner=8):
+        super().__init__()
+        self.a, self.b = (
+            nn.Sequential(nn.Conv2d(*sizes, 3, padding=1), nn.BatchNorm2d(sizes[1]), nn.ReLU())
+            for sizes in ((8, inner), (inner, 8))
+        )
+        self.add = Sum()
+
+    def forward(self, maps):
+        return self.add(self.b(self.a(maps)), maps)
+
+
+class Residual(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.ModuleList(Summed(inner) for _ in range(4))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, rows):
+        maps = self.stem(rows)
+        for block in self.blocks:
+            maps = block(maps)
+        return self.head(maps.mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("inner", [8, 16])
+def test_a_block_is_not_cut_in_two_where_a_module_makes_its_sum(inner):
+    plan = plan_depth(Residual(inner).double(), IMAGES, keep=0.5)
+    assert plan.keep == ("blocks.0", "blocks.3")
+
+
+def test_mobilebert_loses_whole_layers():
+    t = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 40, "hidden_size": 16, "embedding_size": 16, "intermediate_size": 24}
+    config = t.MobileBertConfig(
+        **sizes, num_hidden_layers=4, num_attention_heads=4, intra_bottleneck_size=8
+    )
+    net = t.MobileBertForSequenceClassification(config).eval()
+    plan = plan_depth(net, TOKENS, keep=0.5)
+    assert [path.rpartition(".")[0] for path in plan.keep] == ["mobilebert.encoder.layer"] * 2
+    made = cut_depth(net, plan, TOKENS).module
+    assert made.config.num_hidden_layers == 2
+
+
+STAGED = {
+    "regnet": (
+        "RegNetForImageClassification", "RegNetConfig",
+        {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [2, 3], "groups_width": 4,
+         "layer_type": "y"},
+        [0, 2, 3, 4],
+    ),
+    "convnext": (
+        "ConvNextForImageClassification", "ConvNextConfig",
+        {"hidden_sizes": [8, 8, 8], "depths": [3, 3, 4], "num_stages": 3},
+        [0, 1, 3, 4, 5, 6, 8],
+    ),
+    "dinov2": (
+        "Dinov2ForImageClassification", "Dinov2Config",
+        {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 32,
+         "patch_size": 8},
+        [0, 2],
+    ),
+    "beit": (
+        "BeitForImageClassification", "BeitConfig",
+        {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 32,
+         "patch_size": 8, "intermediate_size": 24, "out_indices": [1, 3, 4]},
+        [0, 3],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_a_cut_network_of_stages_is_saved_and_loaded_as_it_is(name, tmp_path):
+    """What a configuration counts by chance as many times as there are blocks is left alone."""
+    t = pytest.importorskip("transformers")
+    kind, config, sizes, keep = STAGED[name]
+    torch.manual_seed(0)
+    net = lively(getattr(t, kind)(getattr(t, config)(**sizes))).eval()
+    rows = torch.randn(3, 3, 32, 32, dtype=next(net.parameters()).dtype)
+    module = cut_depth(net, plan_depth(net, rows, keep=keep), rows).module.eval()
+    module.save_pretrained(tmp_path)
+    again = type(module).from_pretrained(tmp_path).to(rows.dtype).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(rows)[0], module(rows)[0])

@@ -369,3 +369,53 @@ def test_the_rows_run_once_for_features_and_answers():
     network.first.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     importance(network, rows(24), coefficients=False)
     assert seen.count(24) == 1
+
+
+class Words(nn.Module):
+    """PyTorch's own encoder, tokens or rows first: the same weights, the same answers."""
+
+    def __init__(self, *, batch_first: bool) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            layer = nn.TransformerEncoderLayer(16, 4, 24, batch_first=batch_first)
+            self.words, self.head = nn.Embedding(40, 16), nn.Linear(16, 5)
+            self.encoder = nn.TransformerEncoder(layer, 4, enable_nested_tensor=False)
+            for number, parameter in enumerate(self.encoder.parameters()):
+                nn.init.normal_(parameter, std=0.1 + 0.02 * (number % 7))
+        self.batch_first = batch_first
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        stream = self.words(tokens)
+        if self.batch_first:
+            return self.head(self.encoder(stream).mean(1))
+        return self.head(self.encoder(stream.transpose(0, 1)).mean(0))
+
+
+@pytest.mark.parametrize("count", [60, 7])  # as many rows as tokens, too
+@pytest.mark.parametrize("by", MEASURES)
+def test_rows_may_lie_on_another_axis(by, count):
+    tokens = torch.randint(40, (count, 7), generator=torch.Generator().manual_seed(0))
+    usual, other = (
+        importance(Words(batch_first=first).eval(), tokens, by=by, coefficients=False, draws=20)
+        for first in (True, False)
+    )
+    assert usual.order == other.order
+    for path, score in usual.scores.items():
+        assert other.scores[path] == pytest.approx(score, rel=1e-3, abs=1e-5)
+
+
+class Folded(Chain):
+    """Two places of a row are two rows to the blocks."""
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        made = super().forward(torch.cat([given, -given]))
+        return made[: len(given)] + made[len(given) :]
+
+
+@pytest.mark.parametrize("by", ["importance", "cosine", "taylor"])
+def test_what_has_no_row_for_each_row_is_refused(by):
+    network = Folded(1.0, 0.5)
+    with pytest.raises(ModelError, match="must have a row for each row"):
+        importance(network, rows(), by=by)
+    assert importance(network, rows(), by="skip").order

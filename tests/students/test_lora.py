@@ -131,7 +131,7 @@ def test_what_is_tied_or_read_stays_and_says_why():
     [
         ({"rank": 0}, "`rank >= 1` and `alpha > 0`"),
         ({"alpha": -1.0}, "`rank >= 1` and `alpha > 0`"),
-        ({"layers": ("blocks.*.attn",)}, r"names `blocks\.\*\.attn`, but no linear"),
+        ({"layers": ("blocks.*.attn",)}, r"names `blocks\.\*\.attn`, but no nn.Linear"),
         ({"rank": 64}, "must have fewer numbers than their 16 layers, but at rank 64"),
         ({"layers": ("head",)}, "fewer numbers than their 1 layers"),
     ],
@@ -158,3 +158,41 @@ def test_an_update_that_is_not_finite_is_not_merged():
         module[1].lora_B["default"].weight.fill_(torch.nan)
     with pytest.raises(ModelError, match="update of `1` is not finite"):
         merged(module)
+
+
+class Noisy(nn.Module):
+    """Reads its layer's weight while it learns, and asks the layer otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(9, 9), nn.Linear(9, 9), nn.Linear(9, 9)
+        self.last = nn.Linear(9, 3)
+
+    def forward(self, rows):
+        made = self.a(rows)
+        noise = 0.1 * torch.randn_like(self.b.weight)
+        made = nn.functional.linear(made, self.b.weight + noise) if self.training else self.b(made)
+        return self.last(self.c(made))
+
+
+def test_a_layer_whose_weight_is_read_only_in_training_is_left_alone():
+    plan = plan_lora(Noisy(), torch.randn(2, 9), rank=1)
+    assert list(plan.ranks) == ["c"]
+    assert plan.left == {"b": "as the module around it reads its `weight`"}
+
+
+def test_updates_are_not_put_on_updates():
+    network = nn.Sequential(*(nn.Linear(9, 9) for _ in range(3)))
+    module = add_lora(network, plan_lora(network, torch.zeros(2, 9), rank=1)).module
+    with pytest.raises(ModelError, match="has updates of low rank already"):
+        plan_lora(module, torch.zeros(2, 9), rank=1)
+
+
+def test_what_peft_does_not_take_is_refused_in_our_words():
+    t = pytest.importorskip("transformers")
+    config = t.MambaConfig(vocab_size=40, hidden_size=16, state_size=4, num_hidden_layers=2)
+    network = t.MambaForCausalLM(config).eval()
+    ranks = {"backbone.layers.0.mixer.out_proj": 1}
+    plan = LoraPlan(ranks=ranks, scale=1.0, parameters=1, trained=1)
+    with pytest.raises(ModelError, match=r"peft puts no updates .* choose others with `layers`"):
+        add_lora(network, plan)

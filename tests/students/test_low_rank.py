@@ -309,7 +309,7 @@ def test_the_cut_exports(name, tmp_path):
         ({"parameters": 0.01}, r"down to [\d,]+ \(rank 1 in 8 layers\)"),
         ({"parameters": 1.5}, "share above 0"),
         ({"energy": 1.0}, r"keeps 0\.\d+ at rank"),
-        ({"energy": 0.9, "layers": ["block.*"]}, "no linear or convolutional layer"),
+        ({"energy": 0.9, "layers": ["block.*"]}, "but no nn.Linear, no nn.Conv2d"),
         ({"energy": 0.9, "min_rank": 500}, "large enough"),
         ({"energy": 0.9, "min_rank": 0}, "min_rank >= 1"),
     ],
@@ -341,3 +341,31 @@ def test_layers_that_must_stay_are_told_by_their_reason():
     net = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False).eval()
     with pytest.raises(ModelError, match=r"layers\.0\.linear1, .* \d+ more: as the module around"):
         plan_low_rank(net, torch.randn(4, 5, 8), energy=0.5)
+
+
+def test_patterns_are_a_list_and_batches_hold_a_row():
+    with pytest.raises(ModelError, match="must be a list of patterns"):
+        plan_low_rank(mlp(), rows(4, 12), energy=0.9, layers="hidden.*")
+    with pytest.raises(ModelError, match="batch_size >= 1"):
+        plan_low_rank(mlp(), rows(4, 12), energy=0.9, batch_size=0)
+
+
+def test_a_layer_that_is_read_only_in_training_is_left_alone():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(4))
+
+        def forward(self, given):
+            first, *middle, last = self.layers
+            made = first(given)
+            for layer in middle:
+                weight = layer.weight if self.training and layer is middle[0] else None
+                made = layer(made) if weight is None else nn.functional.linear(made, weight)
+            return last(made)
+
+    network = seeded(Noisy)
+    plan = plan_low_rank(network, rows(40, 16), energy=0.5)
+    assert set(plan.ranks) == {"layers.2"}
+    assert plan.left == {"layers.1": "as the module around it reads its `weight`"}
+    assert not network.training

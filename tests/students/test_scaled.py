@@ -133,18 +133,19 @@ class Grouped(nn.Module):
     def __init__(self, *, channels=24, blocks=4):
         super().__init__()
         self.rate = torch.linspace(0, 1, blocks)[-1].item()
+        self.first = nn.Linear(24, channels)
         self.body = nn.Sequential(*(nn.Linear(channels, channels) for _ in range(blocks)))
         self.norm = nn.GroupNorm(6, channels)
 
     def forward(self, rows):
-        return self.norm(self.body(rows))
+        return self.norm(self.body(self.first(rows)))
 
 
 def test_a_network_of_the_users_own():
     own = {"teacher": Grouped(), "rows": torch.zeros(2, 24)}
     plan = plan_scaled(Grouped, {}, parameters=0.7, vary=["channels"], **own)
     assert plan.arguments == {"channels": 18}
-    assert plan_scaled(Grouped, {}, parameters=0.8, vary=["blocks"], **own).arguments == {
+    assert plan_scaled(Grouped, {}, parameters=0.81, vary=["blocks"], **own).arguments == {
         "blocks": 3
     }
     with pytest.raises(ModelError, match=r"known as a width.*channels, blocks"):
@@ -216,3 +217,46 @@ def test_heads_that_do_not_divide_and_what_cannot_be_counted_are_refused():
         )
     with pytest.raises(ModelError, match="no `config`"):
         of_config(teacher)
+
+
+class Apart(nn.Module):
+    """Two widths that must be equal, of which the constructor does not say so."""
+
+    def __init__(self, dim=32, own=32):
+        super().__init__()
+        self.first, self.last = nn.Linear(8, dim), nn.Linear(own, 3)
+
+    def forward(self, rows):
+        return self.last(self.first(rows))
+
+
+def test_a_network_that_would_not_run_is_refused():
+    with pytest.raises(ModelError, match=r"a network of dim=\d+ does not run.*change together"):
+        plan_scaled(Apart, {}, teacher=Apart(), rows=torch.zeros(2, 8), parameters=0.5)
+    plan = plan_scaled(
+        Apart, {}, teacher=Apart(), rows=torch.zeros(2, 8), parameters=0.5, vary=["dim", "own"]
+    )
+    assert plan.arguments["dim"] == plan.arguments["own"]
+
+
+def test_a_width_by_another_name_goes_with_it():
+    t = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 40, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    net = t.DebertaV2ForSequenceClassification(
+        t.DebertaV2Config(**sizes, intermediate_size=96, max_position_embeddings=32)
+    ).eval()
+    factory, arguments = of_config(net)
+    tokens = torch.randint(1, 40, (2, 6))
+    plan = plan_scaled(factory, arguments, teacher=net, rows=tokens, parameters=0.3)
+    assert plan.arguments["pooler_hidden_size"] == plan.arguments["hidden_size"] < 64
+    assert factory(**plan.arguments)(tokens)[0].shape == (2, 2)
+
+
+def test_heads_of_every_stage_are_the_constructors_to_judge():
+    t = pytest.importorskip("transformers")
+    sizes = {"embed_dim": 24, "depths": [1, 1], "num_heads": [2, 4], "image_size": 32}
+    net = t.SwinForImageClassification(t.SwinConfig(**sizes, patch_size=4, window_size=4)).eval()
+    factory, arguments = of_config(net)
+    images = torch.zeros(1, 3, 32, 32)
+    plan = plan_scaled(factory, arguments, teacher=net, rows=images, parameters=0.5)
+    assert factory(**plan.arguments)(images)[0].shape == (1, 2)

@@ -100,3 +100,15 @@ def test_an_unknown_criterion_and_a_broken_plan_are_refused():
     del data["cuts"]
     with pytest.raises(ModelError, match=r"no plan of a width cut .*plan it again"):
         WidthPlan.from_data(data)
+
+
+def test_a_cut_that_takes_nothing_away_is_refused():
+    net = made("mlp")
+    with pytest.raises(ModelError, match=r"has 16 units, kept in multiples of 64: lower .*round_t"):
+        plan_width(net, images(), keep=0.5, round_to=64)
+    assert plan_width(net, images(), keep=1.0).cuts == ()
+
+
+def test_what_is_protected_is_a_list():
+    with pytest.raises(ModelError, match="must be a list of paths"):
+        plan_width(made("mlp"), images(), keep=0.5, protect="network.0")

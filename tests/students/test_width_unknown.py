@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from students.width_cases import same, size, unheard
+from understudy.errors import ModelError
 from understudy.students.width.cutting import WidthPlan, cut_width, plan_width
 
 pytest.importorskip("torch_pruning")
@@ -112,3 +113,30 @@ def test_attention_of_unknown_form_stays_whole_and_hidden_units_go(name):
     found, whole = (m(given)[0] for m in (student.module, unheard(net, plan)))
     same(found, whole)
     assert plan.parameters == (size(net), size(student.module))
+
+
+class Interleaved(nn.Module):
+    """Questions, keys and values lie head by head in one layer; it may cast its rows."""
+
+    def __init__(self, casts):
+        super().__init__()
+        self.casts, self.num_heads = casts, 4
+        self.qkv, self.proj = nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def forward(self, rows):
+        rows = rows.float() if self.casts else rows
+        heads = self.qkv(rows).view(*rows.shape[:2], self.num_heads, 12).transpose(1, 2)
+        mixed = nn.functional.scaled_dot_product_attention(*heads.chunk(3, -1))
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("size", [1.0, 0.02])
+@pytest.mark.parametrize("casts", [False, True])
+def test_heads_stay_whole_in_a_network_of_one_precision_or_of_small_weights_too(casts, size):
+    torch.manual_seed(0)
+    net = nn.Sequential(Interleaved(casts), Interleaved(casts), nn.Flatten(), nn.Linear(80, 3))
+    with torch.no_grad():
+        for layer in (net[0], net[1]):
+            layer.qkv.weight.mul_(size)
+    with pytest.raises(ModelError, match="mixes its channels by their number"):
+        plan_width(net, torch.randn(8, 5, 16), keep=0.5)

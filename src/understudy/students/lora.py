@@ -105,13 +105,19 @@ def plan_lora(
     """
     if rank < 1 or not 0 < alpha < float("inf"):
         raise ModelError(f"`rank >= 1` and `alpha > 0` must hold, but got {rank=}, {alpha=}")
+    if has_lora(network):
+        raise ModelError(
+            f"{type(network).__name__} has updates of low rank already: add them to its weights "
+            "first, with `merged`"
+        )
     seen = looked(network, rows[:2], batch_size=2, moments=())
     wanted = called(network, seen.order, layers)
     left = {path: seen.left[path] for path in wanted if path in seen.left}
     free = {path: seen.layers[path] for path in wanted if path not in left}
     if not free:
         raise ModelError(
-            f"there is no layer to learn an update for{''.join(by_reason(left))}: choose others "
+            f"there is no layer to learn an update for{''.join(by_reason(left))}: it takes "
+            "nn.Linear, nn.Conv2d without groups and the Conv1D of Hugging Face's; choose others "
             "with `layers`"
         )
     ranks = {path: min(rank, *sides(layer)) for path, layer in free.items()}
@@ -145,7 +151,7 @@ def add_lora(network: nn.Module, plan: LoraPlan, *, seed: int = 0) -> Student:
         seed: of the random factor.
 
     Raises:
-        ModelError: a layer of the plan is not in this network.
+        ModelError: a layer of the plan is not in this network, or peft does not take it.
         MissingExtraError: peft is not installed.
     """
     try:
@@ -178,7 +184,13 @@ def add_lora(network: nn.Module, plan: LoraPlan, *, seed: int = 0) -> Student:
         # It finds out by itself which weights lie the other way round, and says so.
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
-        made: nn.Module = inject_adapter_in_model(config, module)
+        try:
+            made: nn.Module = inject_adapter_in_model(config, module)
+        except Exception as error:  # what peft knows of single networks, in its own words
+            raise ModelError(
+                f"peft puts no updates of low rank into these layers of {type(network).__name__} "
+                f"({error}): choose others with `layers`"
+            ) from error
     try:
         provenance = {path: path for path in blocks(network)}
     except ModelError:  # a network without blocks to pair can learn all the same

@@ -37,9 +37,19 @@ class Passage:
 
 @contextmanager
 def watching(
-    network: nn.Module, paths: Sequence[str], see: Callable[[str, Passage], None]
+    network: nn.Module,
+    paths: Sequence[str],
+    see: Callable[[str, Passage], None],
+    axes: Mapping[str, int],
 ) -> Iterator[None]:
-    """Inside, `see` is called with every passage through these blocks."""
+    """Inside, `see` is called with every passage through these blocks.
+
+    Args:
+        network: is run inside.
+        paths: of the blocks.
+        see: told the path and the passage.
+        axes: from `row_axes`.
+    """
     given: dict[str, Tensor] = {}
 
     def before(path: str) -> Callable[..., None]:
@@ -55,7 +65,8 @@ def watching(
         def hook(_: nn.Module, _args: Any, made: Any) -> None:
             found = first_tensor(made)
             if path in given and found is not None:
-                see(path, Passage(given=given.pop(path), made=found))
+                both = (rows_first(one, axes[path]) for one in (given.pop(path), found))
+                see(path, Passage(given=next(both), made=next(both)))
 
         return hook
 
@@ -66,6 +77,39 @@ def watching(
             stack.callback(begin.remove)
             stack.callback(last.register_forward_hook(after(path)).remove)
         yield
+
+
+def row_axes(network: nn.Module, rows: Tensor, paths: Sequence[str]) -> dict[str, int]:
+    """On which axis of what goes through a block the rows lie: PyTorch's own put tokens first.
+
+    Raises:
+        ModelError: a block has no axis of rows, or the network does not take the rows.
+    """
+    shapes: dict[str, list[torch.Size]] = {path: [] for path in paths}
+
+    def see(path: str, passage: Passage) -> None:
+        shapes[path].append(passage.given.shape)
+
+    with watching(network, paths, see, dict.fromkeys(paths, 0)):
+        for count in (2, 3):
+            answers(network, torch.cat([rows[:1]] * count), batch_size=count)
+    axes = {}
+    for path, (two, three) in shapes.items():
+        places = range(len(two)) if len(two) == len(three) else ()
+        fit = [axis for axis in places if (two[axis], three[axis]) == (2, 3)]
+        if not fit:
+            raise ModelError(
+                f"what goes into `{path}` must have a row for each row, but has the shape "
+                f"{list(two)} for 2 and {list(three)} for 3: choose a measure that looks at "
+                "answers alone, `skip`"
+            )
+        axes[path] = fit[0]
+    return axes
+
+
+def rows_first(tensor: Tensor, axis: int) -> Tensor:
+    """With the axis of rows before the others."""
+    return tensor if axis == 0 else tensor.movedim(axis, 0)
 
 
 @contextmanager

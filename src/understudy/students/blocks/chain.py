@@ -58,6 +58,7 @@ class Run:
         items: how many items its tuple has, 0 where it gave something else.
         given_version: how often that tensor had been written over when it was taken.
         made_version: likewise when it was given.
+        joins: whether it took a further tensor of the shape of what it gave, as a sum does.
     """
 
     path: str
@@ -66,6 +67,7 @@ class Run:
     items: int
     given_version: int
     made_version: int
+    joins: bool = False
 
 
 def look(network: nn.Module, rows: Tensor) -> dict[str, Run]:
@@ -80,6 +82,7 @@ def look(network: nn.Module, rows: Tensor) -> dict[str, Run]:
         )
     begun: list[str] = []
     given: dict[str, tuple[Tensor | None, int]] = {}
+    shapes: dict[str, list[torch.Size]] = {}
     runs: dict[str, Run] = {}
 
     def before(path: str) -> Callable[..., None]:
@@ -87,6 +90,8 @@ def look(network: nn.Module, rows: Tensor) -> dict[str, Run]:
             begun.append(path)
             found = given_to(module, args, settings)
             given[path] = found, _version(found)
+            all_there = [*args, *settings.values()]
+            shapes[path] = [one.shape for one in all_there if isinstance(one, Tensor)]
 
         return hook
 
@@ -101,6 +106,7 @@ def look(network: nn.Module, rows: Tensor) -> dict[str, Run]:
                 items=items,
                 given_version=version,
                 made_version=_version(found),
+                joins=found is not None and found.shape in shapes[path][1:],
             )
 
         return hook
@@ -235,7 +241,10 @@ def _inner(
 
 
 def _straight(runs: Mapping[str, Run], stage: str, block: str) -> bool:
-    """Whether a stage gives what its last block gives, or what one layer made of that."""
+    """Whether a stage gives what its last block gives, or what single layers made of that.
+
+    What joins it with another tensor is a shortcut around the blocks: then the stage is the block.
+    """
     wanted = runs[stage].made, runs[stage].made_version
     makers = [run for path, run in runs.items() if path.startswith(f"{stage}.")]
     goal = runs[block].made, runs[block].made_version
@@ -244,7 +253,7 @@ def _straight(runs: Mapping[str, Run], stage: str, block: str) -> bool:
             return True
         # The outermost module that gave it: what is within begins later.
         maker = next((r for r in makers if _is((r.made, r.made_version), wanted)), None)
-        if maker is None:
+        if maker is None or maker.joins:
             return False
         wanted = maker.given, maker.given_version
     return False

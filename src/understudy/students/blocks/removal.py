@@ -213,15 +213,34 @@ def _count(network: nn.Module, parent: str, blocks: Sequence[str], gone: Sequenc
     for config in _configs(above):
         both = bool(getattr(config, "is_encoder_decoder", False))
         names = _DECODER_COUNTS if both and "decoder" in parent else _COUNTS
+        if isinstance(getattr(config, "depths", None), (list, tuple)):
+            continue  # of stages: whatever it counts are not these blocks
         _recount(config, None, names, old, new)
+        _restage(config, kept, old)
         for name in _LISTS:
-            value = getattr(config, name, None)
+            # Not what the class lists for all its configurations, as the kinds that there are.
+            value = vars(config).get(name)
             if isinstance(value, (list, tuple)) and len(value) == old:
                 setattr(config, name, type(value)(value[place] for place in kept))
     container = network.get_submodule(parent)
     if isinstance(container, (nn.Sequential, nn.ModuleList)) and len(container) == new:
         for place, (was, block) in enumerate(zip(kept, container, strict=True)):
             _renumber(block, was, place)
+
+
+def _restage(config: Any, kept: Sequence[int], old: int) -> None:
+    """What a backbone calls its blocks and which it gives; for one that is gone the one before."""
+    stages = vars(config).get("stage_names")
+    if stages != ["stem", *(f"stage{place + 1}" for place in range(old))]:
+        return
+    config.stage_names = stages[: len(kept) + 1]
+    given = vars(config).get("_out_indices")
+    if given is not None:
+        places = [place if place >= 0 else old + 1 + place for place in given]
+        left = [sum(block < place for block in kept) for place in places]
+        config._out_indices = sorted(set(left))
+        if vars(config).get("_out_features") is not None:
+            config._out_features = [config.stage_names[place] for place in config._out_indices]
 
 
 def _recount(

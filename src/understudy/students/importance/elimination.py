@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from understudy.students.blocks.branches import START, Passage, answers, watching
+from understudy.students.blocks.branches import START, Passage, answers, row_axes, watching
 from understudy.students.importance.reduction import pooled
 from understudy.students.importance.regression import Fit, fit
 
@@ -45,7 +45,7 @@ def contributions(
             found[START].append(pooled(passage.given.detach().float(), attention=attention))
         found[path].append(pooled(passage.added.detach().float(), attention=attention))
 
-    with watching(network, paths, see):
+    with watching(network, paths, see, row_axes(network, rows, paths)):
         made = answers(network, rows, batch_size=batch_size)
     return {name: torch.cat(parts) for name, parts in found.items()}, made
 

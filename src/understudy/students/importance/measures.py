@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from understudy.errors import ModelError
-from understudy.students.blocks.branches import Passage, answers, ends_of, watching
+from understudy.students.blocks.branches import (
+    Passage,
+    answers,
+    ends_of,
+    row_axes,
+    rows_first,
+    watching,
+)
 from understudy.students.blocks.chain import given_to
 from understudy.students.blocks.removal import first_tensor, with_first
 from understudy.students.blocks.surgery import skipped
@@ -25,7 +32,7 @@ def cosine(network: nn.Module, rows: Tensor, paths: Sequence[str], *, batch_size
         given, made = at_places(passage.given.float()), at_places(passage.made.detach().float())
         found[path].append(1 - F.cosine_similarity(given, made, dim=2).mean(dim=1))
 
-    with watching(network, paths, see):
+    with watching(network, paths, see, row_axes(network, rows, paths)):
         answers(network, rows, batch_size=batch_size)
     return torch.stack([torch.cat(parts) for parts in found.values()], dim=1)
 
@@ -67,7 +74,7 @@ def taylor(
     batch_size: int,
 ) -> Tensor:
     """|gradient of the loss times what a block adds|, `[rows, blocks]`; weights are left alone."""
-    middle = goal.mean(dim=0)
+    middle, axes = goal.mean(dim=0), row_axes(network, rows, paths)
     columns = []
     for place in range(0, len(rows), batch_size):
         part = slice(place, place + batch_size)
@@ -83,7 +90,7 @@ def taylor(
             # Rows do not see each other at rest, so the slope of the sum holds that of each.
             slopes = torch.autograd.grad(loss.sum(), [nudges[path] for path in paths])
         moved = [
-            (slope * added[path]).flatten(1).sum(dim=1).abs()
+            rows_first(slope * added[path], axes[path]).flatten(1).sum(dim=1).abs()
             for path, slope in zip(paths, slopes, strict=True)
         ]
         columns.append(torch.stack(moved, dim=1))

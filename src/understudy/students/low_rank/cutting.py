@@ -133,7 +133,8 @@ def plan_low_rank(
     free = {path: seen.layers[path] for path in wanted if path not in left}
     if not free:
         raise ModelError(
-            f"there is no layer to cut to low rank{''.join(by_reason(left))}: choose others with "
+            f"there is no layer to cut to low rank{''.join(by_reason(left))}: it takes nn.Linear, "
+            "nn.Conv2d without groups and the Conv1D of Hugging Face's; choose others with "
             "`layers`, or another kind of cut"
         )
     shares = {path: energies(spectrum(free[path], seen.moments.get(path))) for path in free}

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -61,6 +62,8 @@ def looked(network: nn.Module, rows: Tensor, *, batch_size: int, moments: Sequen
         copy = deepcopy(network).eval()
     except (RuntimeError, TypeError) as error:
         raise ModelError(f"{type(network).__name__} cannot be copied: {error}") from error
+    if batch_size < 1:
+        raise ModelError(f"`batch_size >= 1` must hold, but got {batch_size=}")
     order: list[str] = []
     left = _left(copy)
     watched = _watch(copy, order, moments=moments, but=left)
@@ -73,18 +76,28 @@ def looked(network: nn.Module, rows: Tensor, *, batch_size: int, moments: Sequen
             f"{type(network).__name__} does not take the calibration rows {list(rows.shape)} of "
             f"{rows.dtype} ({error}): give it rows as they are in the data, preprocessed"
         ) from error
+    ran = tuple(dict.fromkeys(order))
+    second = {path: one.moment() for path, one in watched.items() if one.gathers}
+    _train(copy, rows[:2])
     for path, one in watched.items():
         if one.reads:
             names = ", ".join(f"`{name}`" for name in sorted(one.reads))
             left[path] = f"as the module around it reads its {names}"
-        elif path not in order:
+        elif path not in ran:
             left[path] = "as it does not run on these rows"
     return Looked(
-        order=tuple(dict.fromkeys(order)),
+        order=ran,
         layers={path: one.layer for path, one in watched.items()},
         left=left,
-        moments={path: one.moment() for path, one in watched.items() if one.gathers},
+        moments=second,
     )
+
+
+def _train(copy: nn.Module, rows: Tensor) -> None:
+    """Run it as it is run to learn, for what is read only then; it need not take so few rows."""
+    copy.train()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), suppress(Exception):
+        copy(rows)
 
 
 def called(network: nn.Module, order: Sequence[str], layers: Sequence[str]) -> list[str]:
@@ -99,14 +112,16 @@ def called(network: nn.Module, order: Sequence[str], layers: Sequence[str]) -> l
         ModelError: a pattern fits no layer that can have factors.
     """
     able = [path for path, part in network.named_modules() if path and min(sides(part))]
+    if isinstance(layers, str):
+        raise ModelError(f"`layers` must be a list of patterns, but got a text: [{layers!r}]")
     if not layers:
         # Embeddings are first layers too.
         layers, able = ("*",), [path for path in able if path not in (*order[:1], *order[-1:])]
     for pattern in layers:
         if able and not any(fnmatchcase(path, pattern) for path in able):
             raise ModelError(
-                f"`layers` names `{pattern}`, but no linear or convolutional layer is called so: "
-                f"{did_you_mean(pattern, able)}"
+                f"`layers` names `{pattern}`, but no nn.Linear, no nn.Conv2d without groups and no "
+                f"Conv1D of Hugging Face's is called so: {did_you_mean(pattern, able)}"
             )
     chosen = [path for path in able if any(fnmatchcase(path, one) for one in layers)]
     place = {path: number for number, path in enumerate(order)}

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from understudy.errors import ModelError
 from understudy.evaluate.cost import parameters as count
+from understudy.students.blocks.chain import answer_of
 from understudy.students.scaled.knobs import knobs
-from understudy.students.scaled.sizes import UNCOUNTED, Scale, counted, parts, told
+from understudy.students.scaled.sizes import UNCOUNTED, Scale, built, counted, parts, told
 
 # What an exported graph adds to its weights, per innermost module: names, shapes and operators.
 # Our exporter's files have 20 (folded batch normalisation) to 180 (attention).
@@ -99,7 +100,7 @@ def plan_scaled(
 
     Raises:
         ModelError: there is no target or nothing to scale; the smallest of the family is too
-            large; operations cannot be counted.
+            large; operations cannot be counted; the network of that size does not run.
 
     Example:
         >>> import torch
@@ -121,6 +122,7 @@ def plan_scaled(
         graph=_graph(teacher, teacher_bytes),
     )
     found = scale.largest()
+    _check_runs(scale, arguments, found.arguments)
     return ScaledPlan(
         arguments=_plain(found.arguments),
         parameters=found.parameters,
@@ -147,6 +149,29 @@ def of_config(network: nn.Module) -> tuple[Callable[..., nn.Module], dict[str, A
         return made
 
     return make, dict(config.to_dict())
+
+
+def _check_runs(scale: Scale, given: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Refuse sizes that fit together for the constructor, and not for a forward pass.
+
+    On the meta device, so a network that looks at values is not known to run there, nor refused.
+    """
+    row = scale.rows[:1].to("meta")
+
+    def trouble(arguments: Mapping[str, Any]) -> ModelError | None:
+        made = built(scale.factory, arguments, device="meta")
+        try:
+            _ = None if made is None else answer_of(made, row)
+        except ModelError as error:
+            return error
+        return None
+
+    if (error := trouble(found)) is not None and trouble(given) is None:
+        sizes = ", ".join(f"{name}={found[name]}" for name in scale.knobs.names)
+        raise ModelError(
+            f"a network of {sizes} does not run, {error}: name all that must change together with "
+            "`vary`"
+        )
 
 
 def _targets(

@@ -26,6 +26,8 @@ _HEADS: Mapping[str, tuple[str, ...]] = {
 }
 _KEYS = "num_key_value_heads"
 _RATIO = "mlp_ratio"
+# What is another width by its own name, where the two are equal.
+_TWINS: Mapping[str, str] = {"pooler_hidden_size": "hidden_size"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +71,9 @@ class Knobs:
             made[name] = _scaled(value, factor)
         for name in self.widths:
             made |= self._headed(name, factor)
+        for name, of in _TWINS.items():
+            if of in self.widths and self.arguments.get(name) == self.arguments[of]:
+                made[name] = made[of]
         if "dim" in self.widths and _RATIO in made:
             made[_RATIO] = _ratio(_one(_inner(self.arguments), factor), made["dim"])
         return made
@@ -151,7 +156,9 @@ def _defaults(factory: Callable[..., nn.Module]) -> dict[str, Any]:
 
 
 def _heads_of(width: str, known: Mapping[str, Any]) -> list[str]:
-    return [name for name in _HEADS.get(width, ()) if _sizes(known.get(name))]
+    # Where each stage has its own, the constructor knows which widths they divide.
+    found = [name for name in _HEADS.get(width, ()) if _sizes(known.get(name))]
+    return [name for name in found if isinstance(known[name], int)]
 
 
 def _sizes(value: Any) -> list[int]:

@@ -123,8 +123,8 @@ class Scale:
 
     def _candidate(self, depth: int, step: int) -> Candidate | None:
         arguments = self.knobs.at(depth, step)
-        module = _built(self.factory, arguments, device="meta")
-        module = module if module is not None else _built(self.factory, arguments, device="cpu")
+        module = built(self.factory, arguments, device="meta")
+        module = module if module is not None else built(self.factory, arguments, device="cpu")
         if module is None:
             return None
         weights = count(module)
@@ -144,7 +144,7 @@ class Scale:
         found = counted(module, self.rows)
         if found is None:
             # What looks at values has none on the meta device.
-            real = _built(self.factory, arguments, device="cpu")
+            real = built(self.factory, arguments, device="cpu")
             found = None if real is None else counted(real, self.rows)
         if found is None:
             raise ModelError(UNCOUNTED.format(name=type(module).__name__))
@@ -182,9 +182,10 @@ def counted(module: nn.Module, rows: Tensor) -> int | None:
         return None
 
 
-def _built(
+def built(
     factory: Callable[..., nn.Module], arguments: Mapping[str, Any], *, device: str
 ) -> nn.Module | None:
+    """What a factory makes on a device; None where it refuses."""
     try:
         with torch.random.fork_rng(devices=[]), torch.device(device):
             return factory(**arguments)

@@ -19,6 +19,7 @@ from understudy.students.width.plan import WidthPlan, channels_of, groups_of, re
 from understudy.students.width.transformers import unconfigured
 
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def check_target(
@@ -49,6 +50,8 @@ def check_paths(network: nn.Module, protect: Sequence[str]) -> None:
     Raises:
         ModelError: one is not there; the nearest ones are named.
     """
+    if isinstance(protect, str):
+        raise ModelError(f"`protect` must be a list of paths, but got a text: [{protect!r}]")
     known = [path for path, _ in network.named_modules() if path]
     for path in protect:
         if path not in known:
@@ -98,9 +101,10 @@ def breaking(
 ) -> dict[int, str]:  # fmt: skip
     """The sites that the network needs whole, and why: by their place; none where the plan is fine.
 
-    The cut network must run, answer in the old shape and, in float64, give what the whole one gives
-    once nobody listens to the removed channels. Where it does not, sites are cut one by one. Sites
-    whose names differ in numbers only are taken to be alike where their first and last are.
+    The cut network must run, answer in the old shape and give what the whole one gives once nobody
+    listens to the removed channels: in float64, unless the network has a precision of its own.
+    Where it does not, sites are cut one by one. Sites whose names differ in numbers only are taken
+    to be alike where their first and last are.
 
     Raises:
         ModelError: sites that can be cut by themselves cannot be cut together.
@@ -143,29 +147,59 @@ def _trouble(network: nn.Module, plan: WidthPlan, rows: Tensor, shape: torch.Siz
         return "as the network does not run with less of it"
     if found != shape:
         return "as the answer would have another shape"
-    return _confused(network, slim, plan, rows)
+    # Where weights are small, what mixes up channels may hardly be seen.
+    for whole in (_loud(network), network):
+        for kind in (torch.float64, torch.float32):
+            if (same := _same(whole, plan, rows, kind)) is not None:
+                return None if same else "as an operation mixes its channels by their number"
+    return None
 
 
-def _confused(network: nn.Module, slim: nn.Module, plan: WidthPlan, rows: Tensor) -> str | None:
-    """Whether the cut network is the whole one whose removed channels nobody listens to."""
-    deaf = copy.deepcopy(network)
+def _loud(network: nn.Module) -> nn.Module:
+    """A copy whose layers give about as much as they are given, or more."""
+    copied = copy.deepcopy(network)
+    if any(isinstance(part, _BATCH_NORMS) for part in copied.modules()):
+        return copied  # these amplify by themselves what is small
+    with torch.no_grad():
+        for part in copied.modules():
+            weight = getattr(part, "weight", None)
+            if (
+                not isinstance(weight, nn.Parameter)
+                or weight.ndim < 2
+                or isinstance(part, nn.Embedding)
+            ):
+                continue
+            spread = float(weight.float().std())
+            usual = (weight[0].numel() if weight.ndim > 2 else min(weight.shape)) ** -0.5
+            if 0 < spread < usual:
+                weight.mul_(usual / spread)
+    return copied
+
+
+def _same(network: nn.Module, plan: WidthPlan, rows: Tensor, kind: torch.dtype) -> bool | None:
+    """Whether the cut network is the whole one whose removed channels nobody listens to.
+
+    None where the network does not run in this precision.
+    """
+    deaf, slim = copy.deepcopy(network), copy.deepcopy(network)
+    remove(slim, plan)
     gone = _gone(plan)
     for (path, side), channels in gone.items():
         layer = deaf.get_submodule(path)
         if isinstance(layer, _NORMS):
-            if type(layer).forward not in [kind.forward for kind in _NORMS]:
-                return None  # nobody knows which axis its channels lie on
+            if type(layer).forward not in [norm.forward for norm in _NORMS]:
+                return True  # nobody knows which axis its channels lie on
             deaf.set_submodule(path, _Partly(slim.get_submodule(path), layer, channels))
         elif side == "in" and not isinstance(layer, PaddedShortcut):
             _silence(layer, sorted(channels))
-    exact = rows[:2].double() if rows.is_floating_point() else rows[:2]
+    exact = rows[:2].to(kind) if rows.is_floating_point() else rows[:2]
     try:
-        whole, cut = (answered(model.double(), exact) for model in (deaf, slim))
+        whole, cut = (answered(model.to(kind), exact).double() for model in (deaf, slim))
     except (ModelError, TypeError, RuntimeError):
-        return None  # a network, or a device, with one precision of its own
-    if torch.allclose(whole, cut, rtol=1e-6, atol=1e-9 * (1 + float(whole.abs().max()))):
-        return None
-    return "as an operation mixes its channels by their number"
+        return None  # a network, or a device, with another precision of its own
+    relative, absolute = (1e-6, 1e-9) if kind == torch.float64 else (1e-3, 1e-4)
+    largest = float(whole.abs().max())
+    return torch.allclose(whole, cut, rtol=relative, atol=absolute * largest + 1e-12)
 
 
 def _gone(plan: WidthPlan) -> dict[tuple[str, Side], set[int]]:

@@ -112,6 +112,7 @@ def plan_width(
             plan = written(network, choice, kept, by=by, keep=share, whole=whole)
             broken = breaking(network, plan, rows, shape, choice, kept)
             if not broken:
+                _check_cut(plan, share, [site.units for site in sites], round_to)
                 return plan
             whole = (*((sites[place].name, why) for place, why in broken.items()), *whole)
             left = [place for place in range(len(sites)) if place not in broken]
@@ -192,6 +193,16 @@ def _configured(sites: list[Site], before: Sequence[Site]) -> list[Site]:
         if sum(s.kind == kind for s in before) != sum(s.kind == kind for s in sites):
             sites = [unconfigured(site) if site.kind == kind else site for site in sites]
     return sites
+
+
+def _check_cut(plan: WidthPlan, share: float, units: Sequence[int], round_to: int) -> None:
+    if share >= 1 or plan.cuts:
+        return
+    raise ModelError(
+        f"{share:.4g} of the units must be fewer than all somewhere, but the widest of what can be "
+        f"narrowed has {max(units)} units, kept in multiples of {round_to}: lower `keep`"
+        + (" or `round_to`" if round_to > 1 else "")
+    )
 
 
 def _check_left(network: nn.Module, sites: Sequence[object], whole: Whole) -> None:
