@@ -72,6 +72,6 @@ def test_layers_that_are_not_there_are_told_before_the_teacher_is_trained(tmp_pa
     from understudy.errors import ModelError
 
     data = cut_from({"kind": "lora", "layers": ["encoder.*"]}, teacher=VIT)
-    with pytest.raises(ModelError, match=r"`layers` names `encoder\.\*`, but no linear"):
+    with pytest.raises(ModelError, match=r"`layers` names `encoder\.\*`, but no nn.Linear"):
         begun(data, tmp_path)
     assert not (tmp_path / "run" / "teacher" / "stage.json").exists()

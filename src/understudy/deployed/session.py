@@ -70,7 +70,7 @@ class Deployed:
             ExportError: the file is missing, damaged, or not a model of one input.
         """
         path = Path(path)
-        session = open_session(path, threads=threads or available_threads())
+        session = open_session(path, threads=threads or available_threads(), spinning=False)
         return cls(session, path=path, metadata=read_metadata(session, path))
 
     @property
@@ -209,8 +209,17 @@ def _filled_up(answers: NDArray[np.float32], length: int) -> NDArray[np.float32]
     return np.pad(answers, ((0, 0), (0, length - answers.shape[1]), (0, 0)))
 
 
-def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
+def open_session(
+    path: Path, *, threads: int, spinning: bool = True
+) -> onnxruntime.InferenceSession:
     """A file on this processor.
+
+    Args:
+        path: an ONNX file.
+        threads: threads within one call.
+        spinning: whether these threads stay busy for a while after each call, as ONNX Runtime has
+            it by itself. The next call begins sooner, but until then they take the processor from
+            everything else: PyTorch, or other sessions. Within a call they spin in any case.
 
     Raises:
         ExportError: it is missing or damaged.
@@ -220,6 +229,8 @@ def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    if not spinning:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 4  # what goes wrong is raised, so it need not be printed too
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
