@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from conformance.codec import CodecCase, CodecLaws
 from understudy.errors import StoreError
-from understudy.labels.codecs import TopK, TopP
+from understudy.labels.codecs import TopK, TopP, top_p
 from understudy.labels.codecs.form import Stream
 
 # Fixtures are functions here, so that one for all examples does no harm.
@@ -112,6 +112,24 @@ def test_the_first_and_the_last_class_of_any_vocabulary(classes):
     mass = found.log_mass[:, :2].exp()
     np.testing.assert_allclose(mass, [[0.7311, 0.2689], [0.7311, 0.2689], [1, 0]], atol=2**-10)
     assert found.rest.tolist() == [-np.inf] * 3
+
+
+def test_classes_of_31_bits_in_a_batch_whose_sum_has_more():
+    # No dense row of so many classes fits, so that the bytes are written as `encode` does.
+    rows, k, classes = 300, 8, 2**31 - 1
+    draw = np.random.default_rng(0)
+    ids = draw.integers(0, classes, (rows, k))
+    ids[0], ids[1, :2] = np.arange(k), (classes - 1, 0)
+    steps = np.full((rows, k + 1), 2**14)
+    steps[:, 0], steps[:, -1] = 2**14 - 5, 5
+    pairs, widths = top_p._pairs(ids, steps, np.ones((rows, k), np.bool_))
+    packed = top_p._code(classes).pack(pairs, widths)
+    head = ((17 - 10) << 5 | widths).astype(np.uint8)
+    parts = {"head": head, "unary": packed.unary, "body": packed.body}
+    found = TopP(k=k).decode(parts, shape=(classes,))
+    expected = np.concatenate([ids[:, :1], np.sort(ids[:, 1:], axis=1)], axis=1)
+    assert found.ids.tolist() == expected.tolist()
+    np.testing.assert_allclose(found.rest.exp(), 5 / 2**17, rtol=1e-6)
 
 
 def test_extreme_rows():

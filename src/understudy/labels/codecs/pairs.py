@@ -34,13 +34,13 @@ class Pairs:
     """Pairs of many positions, joined.
 
     Attributes:
-        gaps: int64 from 0 up.
-        weights: int64 from 2**order up.
+        gaps: from 0 up, int64 or int32.
+        weights: from 2**order up, int64 or int32.
         counts: pairs per position, int64.
     """
 
-    gaps: Integers
-    weights: Integers
+    gaps: NDArray[Any]
+    weights: NDArray[Any]
     counts: Integers
 
 
@@ -58,6 +58,10 @@ class Packed:
 
     def portions(self, size: int) -> Iterator[tuple[slice, "Packed"]]:
         """Cut into `size` positions at a time: few enough to stay in a processor's cache."""
+        if len(self.unary) <= size:
+            if len(self.unary):
+                yield slice(0, len(self.unary)), self
+            return
         ends = np.concatenate([[0], np.cumsum(self.body.lengths, dtype=np.int64)])
         for start in range(0, len(self.unary), size):
             rows = slice(start, min(start + size, len(self.unary)))
@@ -95,7 +99,8 @@ class Code:
 
     def pack(self, pairs: Pairs, widths: NDArray[Any]) -> Packed:
         """Write pairs, their gaps with `widths` `[positions]` low bits."""
-        low = self._low(pairs.counts, widths)
+        first = _first(pairs.counts)
+        low = self._low(widths.astype(np.int64), pairs.counts, first)
         size = np.frexp(pairs.weights.astype(np.float64))[1].astype(np.int64) - 1
         runs = np.empty(2 * len(low), np.int64)
         runs[0::2], runs[1::2] = pairs.gaps >> low, size - self.order
@@ -105,7 +110,7 @@ class Code:
         starts = np.cumsum(lengths) - lengths
         content = pack_fields(
             (pairs.gaps & _ones(low)) | ((pairs.weights & _ones(size)) << low),
-            _offsets(low + size, pairs.counts, starts + sizes),
+            _offsets(low + size, pairs.counts, first, starts + sizes),
             int(lengths.sum()),
         )
         content[spread(starts, sizes)] = unary
@@ -113,22 +118,27 @@ class Code:
         return Packed(body=Stream(content=content, lengths=lengths.astype(kind)), unary=sizes)
 
     def unpack(self, packed: Packed, widths: NDArray[Any]) -> Pairs:
-        """What `pack` was given."""
-        content, lengths = packed.body.content, packed.body.lengths.astype(np.int64)
-        starts = np.cumsum(lengths) - lengths
+        """What `pack` was given, in int32; the body has fewer than 2**28 bytes."""
+        content, lengths = packed.body.content, packed.body.lengths
+        starts = lengths.cumsum(dtype=np.int64) - lengths
         runs, counts = unpack_unary(content[spread(starts, packed.unary)], packed.unary)
         counts >>= 1
-        low = self._low(counts, widths)
-        size = runs[1::2] + self.order
-        fields = unpack_fields(content, _offsets(low + size, counts, starts + packed.unary))
-        gaps = (runs[0::2] << low) | (fields & _ones(low))
-        weights = ((fields >> low) & _ones(size)) | (1 << size)
+        first = _first(counts)
+        low = self._low(widths.astype(np.int32), counts, first)
+        size = runs[1::2] + np.int32(self.order)
+        offsets = _offsets(low + size, counts, first, starts + packed.unary)
+        fields = unpack_fields(content, offsets)
+        gaps = runs[0::2] << low
+        gaps |= fields.astype(np.int32) & _ones(low)
+        fields >>= low
+        weights = fields.astype(np.int32) & _ones(size)
+        weights |= np.int32(1) << size
         return Pairs(gaps=gaps, weights=weights, counts=counts)
 
-    def _low(self, counts: Integers, widths: NDArray[Any]) -> Integers:
-        low = np.repeat(widths.astype(np.int64), counts)
+    def _low(self, widths: NDArray[Any], counts: Integers, first: Integers) -> NDArray[Any]:
+        low = widths.repeat(counts)
         if self.lead is not None:
-            low[(np.cumsum(counts) - counts)[counts > 0]] = self.lead
+            low[first[counts > 0]] = self.lead
         return low
 
 
@@ -150,13 +160,25 @@ def best_widths(gaps: NDArray[np.int64], listed: NDArray[np.bool_]) -> NDArray[n
     return best
 
 
-def _ones(count: Integers) -> Integers:
-    found: Integers = (1 << count) - 1
+def _first(counts: Integers) -> Integers:
+    """The place of each row's first pair; of a row that has none, some place that there is."""
+    ends = counts.cumsum()
+    found: Integers = ends - counts
+    return np.minimum(found, max(0, int(ends[-1]) - 1)) if len(ends) else found
+
+
+def _ones(count: NDArray[Any]) -> NDArray[Any]:
+    found: NDArray[Any] = count.dtype.type(1) << count
+    found -= 1
     return found
 
 
-def _offsets(bits: Integers, counts: Integers, starts: Integers) -> Integers:
+def _offsets(
+    bits: NDArray[Any], counts: Integers, first: Integers, starts: Integers
+) -> NDArray[Any]:
     """Where each field begins, in bits, where those of a row follow each other from its byte on."""
-    ends = np.cumsum(bits)
-    found: Integers = ends - bits + np.repeat(8 * starts - joined(ends, counts)[:-1], counts)
+    found = bits.cumsum(dtype=bits.dtype)
+    found -= bits
+    if len(found):
+        found += (8 * starts - found[first]).astype(bits.dtype).repeat(counts)
     return found

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from understudy.contracts import Outcomes
+from understudy.labels.codecs.bits import Numbers
 from understudy.labels.codecs.form import Part, Parts
 from understudy.labels.codecs.listing import (
     Ids,
@@ -27,7 +28,9 @@ from understudy.labels.codecs.steps import COARSEST, FEWEST, FINEST, SLACK, Coun
 # No listed mass but the largest is below FEWEST steps, nor is what is written for the rest.
 ORDER = FEWEST.bit_length() - 1
 # How many numbers are decoded together.
-CHUNK = 2**15
+CHUNK = 2**14
+
+Logs = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,8 +150,8 @@ class TopP:
         packed = Packed(body=body, unary=unary.astype(np.int64))
         for rows, portion in packed.portions(max(1, CHUNK // self.k)):
             pairs = _code(shape[0]).unpack(portion, head[rows] & 31)
-            found, logs, left = _listed(pairs, (head[rows] >> 5).astype(np.int64) + COARSEST)
-            listed = np.arange(self.k) < pairs.counts[:, None]
+            found, logs, left = _listed(pairs, (head[rows] >> 5).astype(np.int32) + COARSEST)
+            listed = np.arange(self.k, dtype=np.int32) < pairs.counts.astype(np.int32)[:, None]
             ids[rows][listed], log_mass[rows][listed], rest[rows] = found, logs, left
         return Outcomes(
             ids=torch.from_numpy(ids),
@@ -184,18 +187,21 @@ def _pairs(ids: Ids, steps: Counts, listed: NDArray[np.bool_]) -> tuple[Pairs, N
     return pairs, best_widths(gaps, listed[:, 1:])
 
 
-def _listed(pairs: Pairs, fine: Counts) -> tuple[Ids, NDArray[np.float32], NDArray[np.float32]]:
+def _listed(pairs: Pairs, fine: Numbers) -> tuple[Numbers, Logs, Logs]:
     """Classes and log masses, joined; log of the rest per position. Overwrites the pairs."""
-    first = np.cumsum(pairs.counts) - pairs.counts
+    first = pairs.counts.cumsum() - pairs.counts
     ids, steps = pairs.gaps, pairs.weights
     top, left = ids[first], steps[first] - FEWEST
-    steps[first] = (1 << fine) + FEWEST - np.add.reduceat(steps, first)
+    steps[first] = (1 << fine) + FEWEST - np.add.reduceat(steps, first, dtype=np.int32)
     ids += 1
+    # The sum runs on from row to row, and may wrap: differences within a row stay right.
     ids[first] = 0
-    np.cumsum(ids, out=ids)
-    ids -= np.repeat(ids[first] + 1, pairs.counts)
+    ids.cumsum(dtype=np.int32, out=ids)
+    ids -= (ids[first] + 1).repeat(pairs.counts)
     ids[first] = top
     unit = (fine * math.log(2)).astype(np.float32)
-    log_mass = np.log(steps.astype(np.float32)) - np.repeat(unit, pairs.counts)
+    log_mass = steps.astype(np.float32)
+    np.log(log_mass, out=log_mass)
+    log_mass -= unit.repeat(pairs.counts)
     with np.errstate(divide="ignore"):
         return ids, log_mass, np.log(left.astype(np.float32)) - unit
