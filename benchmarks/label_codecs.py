@@ -5,7 +5,7 @@
 distribution and what comes back, its rest spread evenly over the classes that are not listed; *KL*
 is the divergence of the second from the first; single draws have none, as classes that were not
 drawn have no mass. *Speeds* are tokens per second of processor time on
-one thread, medians of several.
+one thread, medians over three rounds in which the codecs take turns.
 
 The ratio compares `top_p` as it is recommended with a plain list of the k likeliest classes, 4
 bytes for each number and 2 for each mass, at the k (interpolated) where both have the same TV. The
@@ -17,7 +17,9 @@ Without UNDERSTUDY_DATA the real teachers are left out, and the table says so.
 import os
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,8 @@ from understudy.labels.codecs.form import Codec, Parts, Stream
 from understudy.labels.layout import EVERY
 
 SCALE = 4 if mode() == "full" else 1
+ROUNDS = 3
+# Decodings in each round; an encoding takes much longer, and there is one.
 TIMINGS = 15
 PLAIN_BYTES = 6
 HEADS = ("codec", "bytes", "TV", "KL", "encode/s", "decode/s")
@@ -124,32 +128,40 @@ def errors(case: Case, decoded: torch.Tensor | Outcomes) -> tuple[float, float]:
     return variation / len(case.logits), divergence / len(case.logits)
 
 
-def speed(work: Callable[[], object], *, tokens: int, times: int) -> float:
-    """Median tokens per second of processor time, after one call to warm up."""
+def seconds(work: Callable[[], object]) -> float:
+    """Processor time of one call."""
+    started = time.process_time()
     work()
-    seconds = []
-    for _ in range(times):
-        started = time.process_time()
-        work()
-        seconds.append(time.process_time() - started)
-    return tokens / statistics.median(seconds)
+    return time.process_time() - started
 
 
-def measure(case: Case, codec: Codec) -> dict[str, float]:
-    """All columns of one row of the table."""
-    values = case.state if codec.kind == "hidden" else case.logits
-    assert values is not None
-    tokens, shape = len(values), values.shape[1:]
-    codec.check(shape)
-    parts = codec.encode(values, seed=0)
-    variation, divergence = errors(case, codec.decode(parts, shape=shape))
-    return {
-        "bytes": size(parts) / tokens,
-        "variation": variation,
-        "divergence": divergence,
-        "encode": speed(lambda: codec.encode(values, seed=0), tokens=tokens, times=3),
-        "decode": speed(lambda: codec.decode(parts, shape=shape), tokens=tokens, times=TIMINGS),
-    }
+def measure(case: Case, compared: dict[str, Codec]) -> dict[str, dict[str, float]]:
+    """All rows of a table. Codecs take turns, so that a slow moment of the machine meets all."""
+    found: dict[str, dict[str, float]] = {}
+    work: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {}
+    for title, codec in compared.items():
+        values = case.state if codec.kind == "hidden" else case.logits
+        assert values is not None
+        codec.check(values.shape[1:])
+        encode = partial(codec.encode, values, seed=0)
+        parts = encode()
+        decode = partial(codec.decode, parts, shape=values.shape[1:])
+        variation, divergence = errors(case, decode())
+        found[title] = {
+            "bytes": size(parts) / len(values),
+            "variation": variation,
+            "divergence": divergence,
+        }
+        work[title] = encode, decode
+    times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for _ in range(ROUNDS):
+        for title, (encode, decode) in work.items():
+            times[title, "encode"].append(seconds(encode))
+            decode()
+            times[title, "decode"] += [seconds(decode) for _ in range(TIMINGS)]
+    for (title, column), taken in times.items():
+        found[title][column] = len(case.logits) / statistics.median(taken)
+    return found
 
 
 def plain_curve(case: Case) -> Curve:
@@ -217,7 +229,7 @@ def main() -> None:
     names = []
     for name, case in cases():
         names.append(name)
-        found = {title: measure(case, codec) for title, codec in codecs(case).items()}
+        found = measure(case, codecs(case))
         text += show(case, found)
         own = found["top_p 0.98, 64"]
         plain = classes_at(plain_curve(case), own["variation"], most=case.logits.shape[1] - 1)

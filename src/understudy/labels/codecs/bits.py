@@ -66,14 +66,13 @@ def unpack_unary(content: Bytes, sizes: NDArray[Any]) -> tuple[Numbers, Integers
         content: the bytes of all rows, fewer than 2**28.
         sizes: bytes per row.
     """
-    flags = np.unpackbits(content, bitorder="little").view(np.bool_)
-    ones = np.flatnonzero(flags).astype(np.int32)
-    ends = 8 * sizes.cumsum(dtype=np.int32)
+    ones = np.flatnonzero(np.unpackbits(content, bitorder="little").view(np.bool_))
+    ends = 8 * sizes.cumsum(dtype=np.int64)
     last = ones.searchsorted(ends)
     counts = last.copy()
     counts[1:] -= last[:-1]
-    runs = np.empty_like(ones)
-    np.subtract(ones[1:], ones[:-1], out=runs[1:])
+    runs = np.empty(len(ones), np.int32)
+    np.subtract(ones[1:], ones[:-1], out=runs[1:], casting="same_kind")
     runs -= 1
     # The first number of a row is counted from where the row begins.
     some = counts > 0

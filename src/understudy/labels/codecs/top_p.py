@@ -28,7 +28,7 @@ from understudy.labels.codecs.steps import COARSEST, FEWEST, FINEST, SLACK, Coun
 # No listed mass but the largest is below FEWEST steps, nor is what is written for the rest.
 ORDER = FEWEST.bit_length() - 1
 # How many numbers are decoded together.
-CHUNK = 2**14
+CHUNK = 2**15
 
 Logs = NDArray[np.float32]
 
