@@ -36,17 +36,18 @@ def report(
         if "cross-entropy" not in name
     }
 
-    def ratio(above: str, below: str) -> float:
-        pairs = zip(seconds[above], seconds[below], strict=True)
-        return statistics.median(a / b for a, b in pairs)
+    # An epoch costs the same from either store: the number of teachers is not in it any more.
+    stored = zip(seconds["ours, stored ensemble"], seconds["ours, stored ResNet-32"], strict=True)
+    either = [(one + other) / 2 for one, other in stored]
+
+    def ratio(below: str) -> float:
+        return statistics.median(a / b for a, b in zip(either, seconds[below], strict=True))
 
     figures = {
         "speedup_ensemble": whole["tutorial loop, ensemble"] / whole["ours, stored ensemble"],
         "speedup_single": whole["tutorial loop, ResNet-32"] / whole["ours, stored ResNet-32"],
-        "epoch_over_cross_entropy": ratio("ours, stored ensemble", "ours, cross-entropy"),
-        "epoch_over_plain_cross_entropy": ratio(
-            "ours, stored ensemble", "tutorial loop, cross-entropy"
-        ),
+        "epoch_over_cross_entropy": ratio("ours, cross-entropy"),
+        "epoch_over_plain_cross_entropy": ratio("tutorial loop, cross-entropy"),
         **{f"teacher_pass_speedup{n}": p["teacher_pass_speedup"] for n, p in passes.items()},
         **{
             f"labelling_{name.replace(', ', '_')}_seconds": spent
