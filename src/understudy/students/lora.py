@@ -17,6 +17,7 @@ from understudy.export.load_notes import without_load_notes
 from understudy.features.blocks import blocks
 from understudy.students.low_rank.factors import numbers, sides
 from understudy.students.low_rank.watched import by_reason, called, looked
+from understudy.students.wanted import check_number, check_whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +104,8 @@ def plan_lora(
         >>> dict(plan.ranks), plan.trained
         ({'1': 4}, 256)
     """
+    check_whole("rank", rank)
+    check_number("alpha", alpha)
     if rank < 1 or not 0 < alpha < float("inf"):
         raise ModelError(f"`rank >= 1` and `alpha > 0` must hold, but got {rank=}, {alpha=}")
     if has_lora(network):

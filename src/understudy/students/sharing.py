@@ -13,6 +13,7 @@ from understudy.errors import ModelError
 from understudy.students.blocks.chain import answer_of, chain_of, look
 from understudy.students.blocks.removal import parent_of
 from understudy.students.blocks.surgery import copied, structure
+from understudy.students.wanted import check_whole
 
 By = Literal["mean", "representative"]
 
@@ -109,6 +110,7 @@ def plan_sharing(
     """
     if by not in get_args(By):
         raise ModelError(f"`by` must be one of {', '.join(get_args(By))}, but got {by}")
+    check_whole("groups", groups)
     alike = _alike(network, chain_of(network, look(network, rows)))
     total = sum(map(len, alike))
     if total == len(alike):

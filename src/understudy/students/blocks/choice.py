@@ -3,10 +3,12 @@
 import math
 import random
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 from understudy.errors import ModelError
 from understudy.students.blocks.surgery import Unit
+from understudy.students.wanted import check_number, check_whole
 
 By = Literal["evenly", "first", "last", "random"]
 
@@ -31,7 +33,7 @@ def chosen(
     """
     bound = [unit.path for unit in chain if not unit.removable]
     free = [unit.path for unit in chain if unit.removable]
-    if isinstance(keep, Sequence):
+    if isinstance(keep, Sequence) and not isinstance(keep, str):
         return _named(chain, keep, bound)
     count = _count(keep, len(chain), len(bound)) - len(bound)
     if isinstance(by, Mapping):
@@ -46,7 +48,8 @@ def chosen(
 
 
 def _count(keep: int | float, total: int, bound: int) -> int:
-    if isinstance(keep, float):
+    check_number("keep", keep)
+    if isinstance(keep, Real) and not isinstance(keep, Integral):
         if not 0 < keep <= 1:
             raise ModelError(
                 f"`0 < keep <= 1` must hold for a share of the blocks, but got {keep=}: use 0.5 "
@@ -68,11 +71,13 @@ def _count(keep: int | float, total: int, bound: int) -> int:
             f"what goes through them, or the network does not run without them, but got {keep=}: "
             f"keep {bound} or more"
         )
-    return keep
+    return int(keep)
 
 
 def _named(chain: Sequence[Unit], keep: Sequence[int], bound: Sequence[str]) -> set[str]:
     total = len(chain)
+    for place in keep:
+        check_whole("each position in keep", place)
     if not keep or len(set(keep)) < len(keep) or not all(0 <= place < total for place in keep):
         raise ModelError(
             f"positions to keep must be different ones of 0 to {total - 1}, but got "

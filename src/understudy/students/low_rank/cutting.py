@@ -22,6 +22,7 @@ from understudy.students.low_rank.factors import (
     spectrum,
 )
 from understudy.students.low_rank.watched import by_reason, called, looked
+from understudy.students.wanted import check_number, check_whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,6 +213,10 @@ def _check(energy: float | None, parameters: int | float | None, min_rank: int) 
             "one of `energy` and `parameters` must be given, but got "
             f"{energy=}, {parameters=}: usual is energy=0.95"
         )
+    for name, value in (("energy", energy), ("parameters", parameters)):
+        if value is not None:
+            check_number(name, value)
+    check_whole("min_rank", min_rank)
     if energy is not None and not 0 < energy <= 1:
         raise ModelError(f"`0 < energy <= 1` must hold, but got {energy=}: usual is 0.9 to 0.99")
     share = isinstance(parameters, float)

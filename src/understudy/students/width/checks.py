@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from understudy.errors import ModelError
 from understudy.models.resnet import PaddedShortcut
+from understudy.students.wanted import check_number, check_whole
 from understudy.students.width.choice import Choice, written
 from understudy.students.width.criteria import Criterion, Side, answer, axes
 from understudy.students.width.plan import WidthPlan, channels_of, groups_of, remove
@@ -36,6 +37,10 @@ def check_target(
         raise ModelError(
             f"exactly one of `keep` and `parameters` must be given, but got {keep=}, {parameters=}"
         )
+    for name, value in (("keep", keep), ("parameters", parameters)):
+        if value is not None:
+            check_number(name, value)
+    check_whole("round_to", round_to)
     if keep is not None and not 0 < keep <= 1:
         raise ModelError(f"`0 < keep <= 1` must hold, but got {keep=}: 0.5 keeps every other unit")
     if parameters is not None and not parameters > 0:
