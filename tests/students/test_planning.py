@@ -100,6 +100,37 @@ def test_what_stands_behind_dropped_blocks_keeps_its_row_under_its_new_number():
     assert table.ms[1] < table.ms[0]
 
 
+class Named(nn.Module):
+    """Blocks by attribute: what is cut leaves something in its place that passes rows on."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.back = nn.Linear(8, 16), nn.Linear(16, 8)
+
+        def forward(self, rows):
+            return rows + self.back(self.wide(rows).relu())
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = self.Block(), self.Block(), self.Block()
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, rows):
+        return self.head(self.three(self.two(self.one(rows))))
+
+
+def test_a_block_that_was_an_attribute_is_dropped_and_costs_nothing():
+    network, rows = Named(), torch.randn(4, 8)
+    cut = cut_depth(network, plan_depth(network, rows, keep=2), rows)
+    table = plan_table(network, cut.module, rows, before_ms=3.0, provenance=cut.provenance)
+    found = by_path(table)
+    assert [found[path].status for path in ("one", "two", "three")] == ["kept", "dropped", "kept"]
+    gone = found["two"]
+    assert (gone.now, gone.parameters, gone.flops[1], gone.ms[1]) == ("", (280, 0), 0, 0.0)
+    assert sum(row.ms[1] for row in table.rows) == pytest.approx(table.predicted_ms)
+
+
 def test_a_narrow_residual_network_shows_its_shapes_in_every_stage():
     rows = by_path(plan_table(resnet(), resnet(base=4), IMAGES))
     assert {f"stages.{s}.{n}" for s in range(3) for n in range(2)} <= set(rows)

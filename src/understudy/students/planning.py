@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from understudy.errors import ModelError
 from understudy.evaluate.cost import parameters as count
 from understudy.students.blocks.chain import chain_of, look
-from understudy.students.blocks.removal import moved
+from understudy.students.blocks.removal import Pass, moved
 from understudy.students.lora import merged
 from understudy.students.profiling import Use, profiled, used
 
@@ -123,6 +123,8 @@ def plan_table(
     trained = sum(p.numel() for p in after.parameters() if p.requires_grad)
     after = merged(after)
     old, new = used(before, one), used(after, one)
+    # What stands where a block was does no work: the block is gone.
+    new = {p: use for p, use in new.items() if not isinstance(after.get_submodule(p), Pass)}
     ms = profiled(before, rows)
     scale = 1.0 if before_ms is None else before_ms / max(sum(ms.values()), 1e-12)
     ms = {path: scale * value for path, value in ms.items()}
@@ -183,7 +185,7 @@ class _Held:
         seen: set[int] = set()
         for path, part in network.named_modules(remove_duplicate=False):
             source = sources.of(path)
-            if path and source in self._places:
+            if path and source in self._places and not isinstance(part, Pass):
                 self.now.setdefault(source, path)
                 self.shared |= {source} if id(part) in seen else set()
             seen.add(id(part))
