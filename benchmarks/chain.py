@@ -3,9 +3,12 @@
 `recipes/chain.yaml` on CIFAR-100, all 10,000 test images. The size and the latency (one row, one
 thread) are those of the teacher's own float ONNX file over the int8 student's, timed in turns.
 
-FULL=1: three seeds with their controls, 84 epochs. Reduced: one seed without a control, 36 epochs.
+FULL=1: three seeds with their controls, 84 epochs, eight stored views; with FIRST=1 beside it the
+first seed alone, without controls: in the same folder, so that the others can follow. Reduced: one
+seed without a control, 36 epochs, four stored views.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,17 +20,19 @@ from understudy.export.forms import speed_ratio
 from understudy.pipeline import run
 
 ROOT = Path(__file__).parent.parent
+FIRST = ["seeds=[0]", *(f"steps.{n}.control=false" for n in (0, 1, 2))]
 REDUCED = [
-    "seeds=[0]",
+    *FIRST,
+    "labels.views=4",
     *(f"steps.{n}.training.epochs={epochs}" for n, epochs in ((0, 4), (1, 8), (2, 24))),
-    *(f"steps.{n}.control=false" for n in (0, 1, 2)),
 ]
 
 
 def main() -> None:
     """Run, time the two files, write down every step."""
     out = ROOT / "runs" / "benchmarks" / "chain" / mode()
-    settings = [] if mode() == "full" else REDUCED
+    whole = [] if os.environ.get("FIRST") != "1" else FIRST
+    settings = whole if mode() == "full" else REDUCED
     result = run(
         ROOT / "recipes" / "chain.yaml", out=out, settings=settings, progress=Bars(quiet=False)
     ).data
