@@ -18,26 +18,28 @@ NONE = ["2", {}, [2], True, None]
 @pytest.mark.parametrize("value", [*NONE, 1.5, 2.0, float("nan"), Fraction(2)], ids=repr)
 def test_what_is_not_whole(value):
     with pytest.raises(ModelError) as caught:
-        check_whole("rank", value)
-    assert str(caught.value) == f"`rank` must be a whole number, but got {value!r}"
+        check_whole("rank", value, usual=8)
+    assert (
+        str(caught.value) == f"`rank` must be a whole number, but got {value!r}: write it as rank=8"
+    )
 
 
 @pytest.mark.parametrize("value", NONE, ids=repr)
 def test_what_is_no_number(value):
     with pytest.raises(ModelError) as caught:
-        check_number("keep", value)
-    assert str(caught.value) == f"`keep` must be a number, but got {value!r}"
+        check_number("keep", value, usual=0.5)
+    assert str(caught.value) == f"`keep` must be a number, but got {value!r}: write it as keep=0.5"
 
 
 @pytest.mark.parametrize("value", [2, np.int8(2), torch.tensor(2)], ids=repr)
 def test_whole_numbers_of_every_kind(value):
-    check_whole("rank", value)
-    check_number("keep", value)
+    check_whole("rank", value, usual=8)
+    check_number("keep", value, usual=0.5)
 
 
 @pytest.mark.parametrize("value", [0.5, np.float32(0.5), Fraction(1, 2)], ids=repr)
 def test_fractions_of_every_kind(value):
-    check_number("keep", value)
+    check_number("keep", value, usual=0.5)
 
 
 # A process of its own: in this one types are checked at every call, before any cut sees a value.
@@ -79,7 +81,7 @@ for value in ([0, "x"], [0, 1.5]):
     try:
         plan_depth(network, torch.randn(4, 8), keep=value)
     except ModelError as error:
-        found.append(["each position in keep", repr(value[1]), str(error)])
+        found.append(["places", repr(value), str(error)])
 print(json.dumps(found))
 """
 
@@ -89,6 +91,10 @@ def test_every_cut_looks_at_its_numbers():
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert len(found) == 32
-    for name, value, message in found:
+    for name, value, message in found[:30]:
         assert message.startswith(f"`{name}` must be a "), (name, value)
-        assert message.endswith(f"number, but got {value}"), message
+        assert f"number, but got {value}: write it as {name}=" in message
+    for _, value, message in found[30:]:
+        assert (
+            message == f"positions to keep must be different ones of 0 to 3, but got keep={value}"
+        )

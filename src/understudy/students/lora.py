@@ -104,8 +104,8 @@ def plan_lora(
         >>> dict(plan.ranks), plan.trained
         ({'1': 4}, 256)
     """
-    check_whole("rank", rank)
-    check_number("alpha", alpha)
+    check_whole("rank", rank, usual=8)
+    check_number("alpha", alpha, usual=16)
     if rank < 1 or not 0 < alpha < float("inf"):
         raise ModelError(f"`rank >= 1` and `alpha > 0` must hold, but got {rank=}, {alpha=}")
     if has_lora(network):

@@ -110,7 +110,7 @@ def plan_sharing(
     """
     if by not in get_args(By):
         raise ModelError(f"`by` must be one of {', '.join(get_args(By))}, but got {by}")
-    check_whole("groups", groups)
+    check_whole("groups", groups, usual=2)
     alike = _alike(network, chain_of(network, look(network, rows)))
     total = sum(map(len, alike))
     if total == len(alike):

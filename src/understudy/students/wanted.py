@@ -7,31 +7,37 @@ from typing import Any
 from understudy.errors import ModelError
 
 
-def check_whole(name: str, value: Any) -> None:
+def check_whole(name: str, value: Any, *, usual: int) -> None:
     """Refuse what is no whole number.
 
     Args:
         name: of the argument.
         value: of any type; NumPy's and PyTorch's whole numbers will do.
+        usual: what the message proposes.
 
     Raises:
-        ModelError: the argument and its value.
+        ModelError: the argument, its value, and what is usual.
     """
-    if not _whole(value):
-        raise ModelError(f"`{name}` must be a whole number, but got {value!r}")
+    if not is_whole(value):
+        raise ModelError(
+            f"`{name}` must be a whole number, but got {value!r}: write it as {name}={usual}"
+        )
 
 
-def check_number(name: str, value: Any) -> None:
+def check_number(name: str, value: Any, *, usual: float) -> None:
     """Refuse what is neither a whole number nor a fraction; NaN passes.
 
     Raises:
-        ModelError: the argument and its value.
+        ModelError: the argument, its value, and what is usual.
     """
-    if isinstance(value, bool) or not (isinstance(value, Real) or _whole(value)):
-        raise ModelError(f"`{name}` must be a number, but got {value!r}")
+    if isinstance(value, bool) or not (isinstance(value, Real) or is_whole(value)):
+        raise ModelError(
+            f"`{name}` must be a number, but got {value!r}: write it as {name}={usual}"
+        )
 
 
-def _whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number of any kind, and no truth value."""
     try:
         operator.index(value)
     except TypeError:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from understudy.errors import ModelError
 from understudy.students.blocks.surgery import Unit
-from understudy.students.wanted import check_number, check_whole
+from understudy.students.wanted import check_number, is_whole
 
 By = Literal["evenly", "first", "last", "random"]
 
@@ -48,7 +48,7 @@ def chosen(
 
 
 def _count(keep: int | float, total: int, bound: int) -> int:
-    check_number("keep", keep)
+    check_number("keep", keep, usual=0.5)
     if isinstance(keep, Real) and not isinstance(keep, Integral):
         if not 0 < keep <= 1:
             raise ModelError(
@@ -76,9 +76,8 @@ def _count(keep: int | float, total: int, bound: int) -> int:
 
 def _named(chain: Sequence[Unit], keep: Sequence[int], bound: Sequence[str]) -> set[str]:
     total = len(chain)
-    for place in keep:
-        check_whole("each position in keep", place)
-    if not keep or len(set(keep)) < len(keep) or not all(0 <= place < total for place in keep):
+    known = all(is_whole(place) and 0 <= place < total for place in keep)
+    if not keep or not known or len(set(keep)) < len(keep):
         raise ModelError(
             f"positions to keep must be different ones of 0 to {total - 1}, but got "
             f"keep={list(keep)}"

@@ -213,10 +213,10 @@ def _check(energy: float | None, parameters: int | float | None, min_rank: int) 
             "one of `energy` and `parameters` must be given, but got "
             f"{energy=}, {parameters=}: usual is energy=0.95"
         )
-    for name, value in (("energy", energy), ("parameters", parameters)):
+    for name, value, usual in (("energy", energy, 0.95), ("parameters", parameters, 0.5)):
         if value is not None:
-            check_number(name, value)
-    check_whole("min_rank", min_rank)
+            check_number(name, value, usual=usual)
+    check_whole("min_rank", min_rank, usual=1)
     if energy is not None and not 0 < energy <= 1:
         raise ModelError(f"`0 < energy <= 1` must hold, but got {energy=}: usual is 0.9 to 0.99")
     share = isinstance(parameters, float)

@@ -39,8 +39,8 @@ def check_target(
         )
     for name, value in (("keep", keep), ("parameters", parameters)):
         if value is not None:
-            check_number(name, value)
-    check_whole("round_to", round_to)
+            check_number(name, value, usual=0.5)
+    check_whole("round_to", round_to, usual=8)
     if keep is not None and not 0 < keep <= 1:
         raise ModelError(f"`0 < keep <= 1` must hold, but got {keep=}: 0.5 keeps every other unit")
     if parameters is not None and not parameters > 0:
