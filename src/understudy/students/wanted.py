@@ -24,7 +24,7 @@ def check_whole(name: str, value: Any, *, usual: int) -> None:
         )
 
 
-def check_number(name: str, value: Any, *, usual: float) -> None:
+def check_number(name: str, value: Any, *, usual: float | int) -> None:
     """Refuse what is neither a whole number nor a fraction; NaN passes.
 
     Raises:
