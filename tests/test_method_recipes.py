@@ -39,6 +39,12 @@ class Scale(torch.nn.Module):
 
 
 @cache
+def checked(name):
+    """The recipe of a method, read and checked once for all tests: fifty take five seconds."""
+    return build.checked(RECIPES[name])[0]
+
+
+@cache
 def digits():
     data = load_digits()
     inputs = torch.tensor(data.images[:ROWS], dtype=torch.float32).unsqueeze(1)
@@ -77,7 +83,7 @@ def network(entry, seed):
 @cache
 def teacher_like(written):
     """A teacher that has learned, shared by all recipes that describe the same one."""
-    recipe = build.checked(RECIPES[written])[0]
+    recipe = checked(written)
     module = network(recipe.teacher.model, seed=1)
     fit(
         student=module,
@@ -92,8 +98,8 @@ def teacher_like(written):
 
 
 def teacher_of(name):
-    model = build.checked(RECIPES[name])[0].teacher.model
-    same = [n for n in RECIPES if build.checked(RECIPES[n])[0].teacher.model == model]
+    model = checked(name).teacher.model
+    same = [n for n in RECIPES if checked(n).teacher.model == model]
     return teacher_like(same[0])
 
 
@@ -157,7 +163,7 @@ def reaches_the_first_layer(term, objective, student, asked):
 
 @pytest.mark.parametrize("name", sorted(CONSTRAINTS))
 def test_a_constraint_holds_the_student_that_it_is_on(name):
-    recipe = build.checked(RECIPES[name])[0]
+    recipe = checked(name)
     (phase,) = recipe.phases
     teacher = teacher_of(name)
     apart = {}
@@ -187,7 +193,7 @@ def test_a_constraint_holds_the_student_that_it_is_on(name):
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in CONSTRAINTS])
 def test_its_term_falls_and_moves_the_students_first_layer(name, tmp_path):
-    recipe = build.checked(RECIPES[name])[0]
+    recipe = checked(name)
     teacher = teacher_of(name)
     student, provenance = student_of(recipe, teacher)
     fallen = {}
@@ -227,7 +233,7 @@ def test_its_term_falls_and_moves_the_students_first_layer(name, tmp_path):
 def test_a_term_on_vectors_falls_and_moves_the_students_first_layer(name):
     (phase,) = load(SHOWN[name])[0].phases
     teacher = teacher_of("soft_target")
-    student, _ = student_of(build.checked(RECIPES["soft_target"])[0], teacher)
+    student, _ = student_of(checked("soft_target"), teacher)
     asked = TorchTeacher(teacher, output="embedding")
     terms = build.terms(phase.objective, Source())
     task = Embedding(dimension=10)

@@ -178,6 +178,7 @@ def test_rounds_go_on_until_the_target_or_their_end(tmp_path):
         assert rounds[0]["next"]
 
 
+@pytest.mark.slow
 def test_a_teacher_of_texts_is_put_together_too(tmp_path):
     lines = ["text,label"]
     for number in range(160):
@@ -197,6 +198,7 @@ def test_a_teacher_of_texts_is_put_together_too(tmp_path):
     assert set(record["blockwise"]["stitched"]["choice"]["labels"].values()) != {"keep"}
 
 
+@pytest.mark.slow
 def test_every_option_of_the_section_goes_through(tmp_path):
     text = RECIPE.replace("local: {rows: 600, epochs: 3}",
                           "local: {rows: 200, epochs: 1, inputs: recompute, noise: 0.1}\n"
