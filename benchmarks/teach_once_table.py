@@ -94,15 +94,15 @@ def report(
         f"the ensemble and {figures['speedup_single']:.2f} times with ResNet-32 alone, learning in "
         f"{precision}. An epoch takes {figures['epoch_over_cross_entropy']:.3f} times that of "
         f"cross-entropy in our engine and {plain:.3f} times that of cross-entropy in the tutorial "
-        "loop, in float32. The teacher pass of ResNet-32 is "
+        "loop, which is in float32. The teacher pass of ResNet-32 is "
         f"{figures['teacher_pass_speedup']:.2f} times faster than eager NCHW."
     )
     if divergence is not None:
         sentence += (
             f" In float32 the whole runs are {figures['speedup_ensemble_float32']:.2f} and "
             f"{figures['speedup_single_float32']:.2f} times faster and the teacher pass "
-            f"{figures['teacher_pass_speedup_float32']:.2f} times; labels of the first rows "
-            f"diverge from those in float32 by {divergence:.1g} nats on average."
+            f"{figures['teacher_pass_speedup_float32']:.2f} times; labels of all "
+            f"rows and views diverge from those in float32 by {divergence:.1g} nats on average."
         )
     console.print(sentence)
     record("teach_once", figures, seeds=[0], mode=mode())
