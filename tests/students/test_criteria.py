@@ -4,7 +4,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from understudy.errors import ModelError
-from understudy.students.width.criteria import Part, Site, answer, axes, by_channel, scores
+from understudy.students.width.answers import answer
+from understudy.students.width.criteria import Part, Site, axes, by_channel, scores
 
 EVERY = ("magnitude", "taylor", "activation", "gradient")
 

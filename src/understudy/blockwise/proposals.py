@@ -121,7 +121,7 @@ def _fewer_inside(piece: Piece, call: Call, keep: Share) -> Proposal:
     for unit in chain:
         felt[unit.path] = 1e9
         if unit.removable:
-            with skipped(alone, unit.path):
+            with skipped(alone, unit.path, outer=unit.outer):
                 felt[unit.path] = min(1e9, _missed(alone, call, whole=True))
     plan = plan_depth(alone, call.stream, keep=max(1, round(keep * len(chain))), by=felt)
     if not plan.drop:

@@ -101,6 +101,8 @@ def _picked(names: Sequence[str], count: int, how: How) -> list[str]:
 def _families(parent: nn.Module, answer: nn.Module | None) -> list[list[str]]:
     """Children with weights, by class, where there are several of one."""
     found: dict[Any, list[str]] = {}
+    if layers := _listed(parent):
+        return [layers]
     for name, child in parent.named_children():
         # A list does not run, so nothing can be read there; its items can.
         if not _weights(child) or isinstance(child, (nn.ModuleList, nn.ModuleDict)):
@@ -111,6 +113,17 @@ def _families(parent: nn.Module, answer: nn.Module | None) -> list[list[str]]:
             continue
         found.setdefault(_class(child), []).append(name)
     return [names for names in found.values() if len(names) > 1]
+
+
+def _listed(parent: nn.Module) -> list[str]:
+    """The ends of layers that are lists of alike parts, as `[[attention, feed-forward], ...]`."""
+    lists = [(name, list(child.named_children())) for name, child in parent.named_children()]
+    kinds = {tuple(type(part) for _, part in parts) for _, parts in lists}
+    nested = isinstance(parent, nn.ModuleList) and all(type(c) is nn.ModuleList for c in parent)
+    if not nested or len(lists) < 2 or len(kinds) > 1 or not all(parts for _, parts in lists):
+        return []
+    ends = [[part for part, module in parts if _weights(module)][-1:] for _, parts in lists]
+    return [f"{name}.{end[0]}" for (name, _), end in zip(lists, ends, strict=True) if end]
 
 
 def _class(child: nn.Module) -> Any:

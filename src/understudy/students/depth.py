@@ -153,7 +153,8 @@ def cut_depth(network: nn.Module, plan: DepthPlan, rows: Tensor) -> Student:
     """A copy of the network without the blocks that the plan drops.
 
     Lists and sequences of modules become shorter and are numbered from 0; a block that is an
-    attribute is replaced by a module that passes its input on. The configuration of a Hugging Face
+    attribute is replaced by a module that passes its input on, or gives zeros where the code
+    around adds what it gives to its input. The configuration of a Hugging Face
     model and the places that its layers know for the cache are brought into line. Weights that
     were tied stay tied. Without scales the student gives what the network gives with these blocks
     skipped; that is checked.
@@ -178,7 +179,7 @@ def cut_depth(network: nn.Module, plan: DepthPlan, rows: Tensor) -> Student:
         )
     module = copied(network)
     provenance = _removed(module, plan, chain, runs)
-    _check(network, module, plan, rows)
+    _check(network, module, plan, rows, runs)
     for new, old in provenance.items():
         scale = plan.scales.get(old, 1.0)
         if scale != 1 and not scale_branches(module, new, rows, scale=scale):
@@ -193,13 +194,16 @@ def _removed(
     module: nn.Module, plan: DepthPlan, chain: Sequence[str], runs: Mapping[str, Run]
 ) -> dict[str, str]:
     items = {path: runs[path].items for path in plan.drop}
-    return remove(module, plan.drop, chain=chain, items=items)
+    outer = {path for path in plan.drop if runs[path].outer}
+    return remove(module, plan.drop, chain=chain, items=items, outer=outer)
 
 
-def _check(network: nn.Module, module: nn.Module, plan: DepthPlan, rows: Tensor) -> None:
+def _check(
+    network: nn.Module, module: nn.Module, plan: DepthPlan, rows: Tensor, runs: Mapping[str, Run]
+) -> None:
     with ExitStack() as stack:
         for path in plan.drop:
-            stack.enter_context(skipped(network, path))
+            stack.enter_context(skipped(network, path, outer=runs[path].outer))
         goal = answer_of(network, rows[:2])
     dropped = ", ".join(plan.drop)
     try:

@@ -15,6 +15,12 @@ from understudy.students.blocks.removal import parent_of
 from understudy.students.blocks.surgery import copied, structure
 from understudy.students.wanted import check_whole
 
+# Layers whose weights are matrices or kernels, also where these have but one row or one place.
+_LAYERS = (
+    nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.Embedding, nn.EmbeddingBag, nn.RNNBase,
+    nn.RNNCellBase, nn.MultiheadAttention,
+)  # fmt: skip
+
 By = Literal["mean", "representative"]
 
 
@@ -206,13 +212,23 @@ def _fits(network: nn.Module, plan: SharingPlan) -> bool:
 
 
 def _shared_names(block: nn.Module) -> list[str]:
-    """The parameters of layers, with a matrix or a kernel among theirs; not of normalisations."""
+    """The parameters of layers, with a matrix or a kernel among theirs; not of normalisations.
+
+    Nor numbers per channel in a form that others are multiplied by, such as `[channels, 1, 1]`.
+    """
     found = []
     for path, module in block.named_modules():
         own = list(module.named_parameters(recurse=False))
-        if any(value.ndim > 1 for _, value in own):
-            found += [f"{path}.{name}" if path else name for name, _ in own]
+        if not isinstance(module, _LAYERS):
+            if not any(_is_matrix(value) for _, value in own):
+                continue
+            own = [(name, value) for name, value in own if value.ndim < 2 or _is_matrix(value)]
+        found += [f"{path}.{name}" if path else name for name, _ in own]
     return found
+
+
+def _is_matrix(value: Tensor) -> bool:
+    return sum(size > 1 for size in value.shape) > 1
 
 
 def _check_free(network: nn.Module, groups: Sequence[Sequence[str]]) -> None:

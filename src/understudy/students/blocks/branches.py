@@ -6,10 +6,10 @@ given, sum up to what the last block gives. A block's own output would not do: i
 blocks before it have added.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,18 @@ from understudy.students.blocks.removal import first_tensor, members, with_first
 
 # The name of what the first block is given, beside the blocks' paths; no module is named so.
 START: Final = ":start"
+
+
+class Axes(NamedTuple):
+    """How what goes through a block lies.
+
+    Attributes:
+        rows: the axis of rows.
+        last: whether features come behind the places of a map, `[rows, height, width, channels]`.
+    """
+
+    rows: int = 0
+    last: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -40,7 +52,8 @@ def watching(
     network: nn.Module,
     paths: Sequence[str],
     see: Callable[[str, Passage], None],
-    axes: Mapping[str, int],
+    axes: Mapping[str, Axes],
+    outer: Collection[str] = (),
 ) -> Iterator[None]:
     """Inside, `see` is called with every passage through these blocks.
 
@@ -49,6 +62,8 @@ def watching(
         paths: of the blocks.
         see: told the path and the passage.
         axes: from `row_axes`.
+        outer: the blocks whose answer the code around adds to their input; what came out of
+            these is that sum.
     """
     given: dict[str, Tensor] = {}
 
@@ -65,8 +80,10 @@ def watching(
         def hook(_: nn.Module, _args: Any, made: Any) -> None:
             found = first_tensor(made)
             if path in given and found is not None:
-                both = (rows_first(one, axes[path]) for one in (given.pop(path), found))
-                see(path, Passage(given=next(both), made=next(both)))
+                went = given.pop(path)
+                came = went + found if path in outer else found
+                given_first, made_first = (rows_first(one, axes[path]) for one in (went, came))
+                see(path, Passage(given=given_first, made=made_first))
 
         return hook
 
@@ -79,8 +96,11 @@ def watching(
         yield
 
 
-def row_axes(network: nn.Module, rows: Tensor, paths: Sequence[str]) -> dict[str, int]:
-    """On which axis of what goes through a block the rows lie: PyTorch's own put tokens first.
+def row_axes(network: nn.Module, rows: Tensor, paths: Sequence[str]) -> dict[str, Axes]:
+    """On which axes of what goes through a block rows and features lie.
+
+    PyTorch's own transformers put tokens before rows. Of maps, features are taken to come before
+    places, unless the first layer in the block that reads the map itself reads its last axis.
 
     Raises:
         ModelError: a block has no axis of rows, or the network does not take the rows.
@@ -90,7 +110,10 @@ def row_axes(network: nn.Module, rows: Tensor, paths: Sequence[str]) -> dict[str
     def see(path: str, passage: Passage) -> None:
         shapes[path].append(passage.given.shape)
 
-    with watching(network, paths, see, dict.fromkeys(paths, 0)):
+    with (
+        watching(network, paths, see, dict.fromkeys(paths, Axes())),
+        _reading(network, paths) as last,
+    ):
         for count in (2, 3):
             answers(network, torch.cat([rows[:1]] * count), batch_size=count)
     axes = {}
@@ -103,18 +126,72 @@ def row_axes(network: nn.Module, rows: Tensor, paths: Sequence[str]) -> dict[str
                 f"{list(two)} for 2 and {list(three)} for 3: choose a measure that looks at "
                 "answers alone, `skip`"
             )
-        axes[path] = fit[0]
+        axes[path] = Axes(rows=fit[0], last=last.get(path, False))
     return axes
 
 
-def rows_first(tensor: Tensor, axis: int) -> Tensor:
-    """With the axis of rows before the others."""
-    return tensor if axis == 0 else tensor.movedim(axis, 0)
+def rows_first(tensor: Tensor, axes: Axes) -> Tensor:
+    """With the axis of rows before the others; of maps, that of features behind it."""
+    found = tensor if axes.rows == 0 else tensor.movedim(axes.rows, 0)
+    return found.movedim(-1, 1) if axes.last else found
 
 
 @contextmanager
-def scaled(network: nn.Module, scales: Mapping[str, float]) -> Iterator[None]:
+def _reading(network: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, bool]]:
+    """Inside, notes by path whether the first layer that reads the block's map reads its end."""
+    found: dict[str, bool] = {}
+    streams: dict[str, torch.Size] = {}
+
+    def begin(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, settings: Any) -> None:
+            stream = given_to(module, args, settings)
+            if stream is not None and stream.ndim > 3:
+                streams[path] = stream.shape
+
+        return hook
+
+    def read(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            own = args[0].shape if args and isinstance(args[0], Tensor) else None
+            if path not in found and own is not None and own == streams.get(path):
+                side = _reads_last(module)
+                if side is not None:
+                    found[path] = side
+
+        return hook
+
+    with ExitStack() as stack:
+        for path in paths:
+            block = network.get_submodule(path)
+            first = block.register_forward_pre_hook(begin(path), with_kwargs=True, prepend=True)
+            stack.callback(first.remove)
+            for layer in block.modules():
+                stack.callback(layer.register_forward_pre_hook(read(path)).remove)
+        yield found
+
+
+def _reads_last(layer: nn.Module) -> bool | None:
+    """Whether a layer's channels lie on the last axis; None where its class does not tell."""
+    if isinstance(layer, nn.modules.conv._ConvNd | nn.modules.batchnorm._NormBase | nn.GroupNorm):
+        return False
+    forward = type(layer).forward
+    if isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+        # What computes in its own way may have moved the axes first.
+        plain = forward in (nn.LayerNorm.forward, nn.RMSNorm.forward)
+        return True if plain and len(layer.normalized_shape) == 1 else None
+    return True if isinstance(layer, nn.Linear) and forward is nn.Linear.forward else None
+
+
+@contextmanager
+def scaled(
+    network: nn.Module, scales: Mapping[str, float], outer: Collection[str] = ()
+) -> Iterator[None]:
     """Inside, what each of these blocks adds is multiplied by its scale.
+
+    Args:
+        network: runs inside.
+        scales: by path.
+        outer: the blocks whose answer the code around adds to their input.
 
     Raises:
         ModelError: a block changes the shape of what goes through it.
@@ -134,6 +211,8 @@ def scaled(network: nn.Module, scales: Mapping[str, float]) -> Iterator[None]:
                     f"`{path}` must give what has the shape of its input for its branch to be "
                     "scaled: leave it out of the scales"
                 )
+            if path in outer:
+                return with_first(made, scale * found)
             return with_first(made, given[0] + scale * (found - given[0]))
 
         return before, after

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from understudy.errors import ModelError
 from understudy.students.blocks.removal import declared, first_tensor
+from understudy.students.blocks.sums import Sums
 
 
 @contextmanager
@@ -59,6 +60,7 @@ class Run:
         given_version: how often that tensor had been written over when it was taken.
         made_version: likewise when it was given.
         joins: whether it took a further tensor of the shape of what it gave, as a sum does.
+        outer: whether the code around it adds what it gave to what it took.
     """
 
     path: str
@@ -68,6 +70,7 @@ class Run:
     given_version: int
     made_version: int
     joins: bool = False
+    outer: bool = False
 
 
 def look(network: nn.Module, rows: Tensor) -> dict[str, Run]:
@@ -84,6 +87,7 @@ def look(network: nn.Module, rows: Tensor) -> dict[str, Run]:
     given: dict[str, tuple[Tensor | None, int]] = {}
     shapes: dict[str, list[torch.Size]] = {}
     runs: dict[str, Run] = {}
+    sums = Sums()
 
     def before(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, settings: Any) -> None:
@@ -99,6 +103,7 @@ def look(network: nn.Module, rows: Tensor) -> dict[str, Run]:
         def hook(_: nn.Module, _args: Any, made: Any) -> None:
             items = len(made) if type(made) is tuple else 0
             found, (taken, version) = first_tensor(made), given[path]
+            sums.gave(found)
             runs[path] = Run(
                 path=path,
                 given=taken,
@@ -116,12 +121,16 @@ def look(network: nn.Module, rows: Tensor) -> dict[str, Run]:
         hooks.append(module.register_forward_pre_hook(before(path), with_kwargs=True))
         hooks.append(module.register_forward_hook(after(path)))
     try:
-        answer_of(network, rows[:2])
+        with sums:
+            answer_of(network, rows[:2])
     finally:
         for hook in hooks:
             hook.remove()
     times = Counter(begun)
-    return {path: runs[path] for path in begun if times[path] == 1 and path in runs}
+    once = {path: runs[path] for path in begun if times[path] == 1 and path in runs}
+    return {
+        path: replace(run, outer=sums.around(run.given, run.made)) for path, run in once.items()
+    }
 
 
 def _version(tensor: Tensor | None) -> int:

@@ -1,10 +1,12 @@
 """Taking blocks out of a network: its containers, their numbers, and what configurations count."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 # How Hugging Face and PyTorch write down how many layers there are.
@@ -22,20 +24,25 @@ _RESHAPING = (nn.GLU, nn.MultiheadAttention)
 class Pass(nn.Module):
     """Stands where a block was, and gives what it is given.
 
+    Or zeros of that shape, where the code around adds to the input what the block gives.
+
     Args:
         items: how many items the block's tuple had, 0 where it gave a bare tensor; the items
             behind the first become None.
         takes: the names of the block's arguments, as `taken` tells them.
+        outer: whether the code around adds.
     """
 
-    def __init__(self, *, items: int = 0, takes: Sequence[str] = ()) -> None:
+    def __init__(self, *, items: int = 0, takes: Sequence[str] = (), outer: bool = False) -> None:
         super().__init__()
-        self.items = items
+        self.items, self.outer = items, outer
         self.declares = tuple(takes)
 
     def forward(self, *args: Any, **settings: Any) -> Any:
-        """The first argument, in the block's own form."""
+        """The first argument or zeros, in the block's own form."""
         stream = args[0] if args else first_tensor(declared(self, settings))
+        if self.outer and stream is not None:
+            stream = torch.zeros_like(stream)
         if not self.items:
             return stream
         return (stream, *(None for _ in range(self.items - 1)))
@@ -117,7 +124,12 @@ def members(network: nn.Module, path: str) -> list[str]:
 
 
 def remove(
-    network: nn.Module, drop: Sequence[str], *, chain: Sequence[str], items: Mapping[str, int]
+    network: nn.Module,
+    drop: Sequence[str],
+    *,
+    chain: Sequence[str],
+    items: Mapping[str, int],
+    outer: Collection[str] = (),
 ) -> dict[str, str]:
     """Take blocks out of a network, in place.
 
@@ -130,6 +142,7 @@ def remove(
         drop: paths of blocks of the chain.
         chain: paths of all its blocks, in order.
         items: how many items the tuple of a dropped block has, where it gives one.
+        outer: the blocks whose answer the code around adds to their input.
 
     Returns:
         The kept blocks' new paths to their old ones, in order.
@@ -138,7 +151,7 @@ def remove(
     renamed: dict[str, str] = {}
     for parent, blocks in before.items():
         gone = [path for path in blocks if path in set(drop)]
-        names = _take_out(network, parent, gone, items) if gone else {}
+        names = _take_out(network, parent, gone, items, outer) if gone else {}
         renamed |= {path: names.get(path, path) for path in blocks if path not in gone}
         if gone:
             _count(network, parent, blocks, gone)
@@ -151,14 +164,18 @@ def _inside(parent: str, chain: Sequence[str]) -> list[str]:
 
 
 def _take_out(
-    network: nn.Module, parent: str, gone: Sequence[str], items: Mapping[str, int]
+    network: nn.Module,
+    parent: str,
+    gone: Sequence[str],
+    items: Mapping[str, int],
+    outer: Collection[str],
 ) -> dict[str, str]:
     """Old paths to new ones, of everything that stays in a container."""
     container = network.get_submodule(parent)
     if not isinstance(container, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
         for path in gone:
             block = network.get_submodule(path)
-            passing = Pass(items=items.get(path, 0), takes=taken(block))
+            passing = Pass(items=items.get(path, 0), takes=taken(block), outer=path in outer)
             setattr(container, path.rpartition(".")[2], passing)
         return {}
     renamed = renumbered(network, parent, gone)
@@ -219,9 +236,9 @@ def _count(network: nn.Module, parent: str, blocks: Sequence[str], gone: Sequenc
         _restage(config, kept, old)
         for name in _LISTS:
             # Not what the class lists for all its configurations, as the kinds that there are.
-            value = vars(config).get(name)
+            value = _own(config).get(name)
             if isinstance(value, (list, tuple)) and len(value) == old:
-                setattr(config, name, type(value)(value[place] for place in kept))
+                write_attribute(config, name, type(value)(value[place] for place in kept))
     container = network.get_submodule(parent)
     if isinstance(container, (nn.Sequential, nn.ModuleList)) and len(container) == new:
         for place, (was, block) in enumerate(zip(kept, container, strict=True)):
@@ -230,16 +247,16 @@ def _count(network: nn.Module, parent: str, blocks: Sequence[str], gone: Sequenc
 
 def _restage(config: Any, kept: Sequence[int], old: int) -> None:
     """What a backbone calls its blocks and which it gives; for one that is gone the one before."""
-    stages = vars(config).get("stage_names")
+    stages = _own(config).get("stage_names")
     if stages != ["stem", *(f"stage{place + 1}" for place in range(old))]:
         return
     config.stage_names = stages[: len(kept) + 1]
-    given = vars(config).get("_out_indices")
+    given = _own(config).get("_out_indices")
     if given is not None:
         places = [place if place >= 0 else old + 1 + place for place in given]
         left = [sum(block < place for block in kept) for place in places]
         config._out_indices = sorted(set(left))
-        if vars(config).get("_out_features") is not None:
+        if _own(config).get("_out_features") is not None:
             config._out_features = [config.stage_names[place] for place in config._out_indices]
 
 
@@ -249,7 +266,7 @@ def _recount(
     for name in names:
         value = getattr(holder, name, None) if own is None else own.get(name)
         if type(value) is int and value == old:
-            setattr(holder, name, new)
+            write_attribute(holder, name, new)
 
 
 def _renumber(block: nn.Module, was: int, place: int) -> None:
@@ -266,7 +283,7 @@ def _count_stages(
     for config in _configs(list(_above(network, next(iter(before), "")))):
         value = getattr(config, "depths", None)
         if isinstance(value, (list, tuple)) and list(value) == old:
-            config.depths = type(value)(new)
+            write_attribute(config, "depths", type(value)(new))
 
 
 def _above(network: nn.Module, path: str) -> Iterator[nn.Module]:
@@ -279,4 +296,21 @@ def _above(network: nn.Module, path: str) -> Iterator[nn.Module]:
 
 def _configs(modules: Sequence[nn.Module]) -> list[Any]:
     found = [vars(module).get("config") for module in modules]
-    return list({id(config): config for config in found if config is not None}.values())
+    # A class is the teacher's too: whatever was written into it, the teacher would read.
+    usable = [config for config in found if config is not None and not isinstance(config, type)]
+    return list({id(config): config for config in usable}.values())
+
+
+def _own(config: Any) -> Mapping[str, Any]:
+    """The attributes that a configuration has of its own; a dictionary or a text has none."""
+    found: Mapping[str, Any] = getattr(config, "__dict__", {})
+    return found
+
+
+def write_attribute(holder: Any, name: str, value: Any) -> None:
+    """Set an attribute, also of what calls itself frozen: it is the student's own copy."""
+    try:
+        setattr(holder, name, value)
+    except (AttributeError, TypeError, ValueError):
+        with suppress(AttributeError, TypeError):  # a property or a named tuple stays as it is
+            object.__setattr__(holder, name, value)

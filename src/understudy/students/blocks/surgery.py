@@ -22,11 +22,13 @@ class Unit:
         path: in the network.
         removable: whether the network runs without it as if it passed its input on.
         stage: which container it stands in, from 0, in the order in which they run.
+        outer: whether the code around it adds what it gives to what it takes.
     """
 
     path: str
     removable: bool
     stage: int
+    outer: bool = False
 
 
 def units(network: nn.Module, rows: Tensor) -> tuple[Unit, ...]:
@@ -54,16 +56,23 @@ def units(network: nn.Module, rows: Tensor) -> tuple[Unit, ...]:
             path=path,
             removable=_removable(network, rows, runs, path, chain),
             stage=stages.index(parent_of(path)),
+            outer=runs[path].outer,
         )
         for path in chain
     )
 
 
 @contextmanager
-def skipped(network: nn.Module, path: str) -> Iterator[None]:
+def skipped(network: nn.Module, path: str, *, outer: bool = False) -> Iterator[None]:
     """Inside, the block at `path` gives what it is given, in the form of its own answer.
 
     The block still runs, so it costs its time; only its answer is replaced.
+
+    Args:
+        network: runs inside.
+        path: of the block.
+        outer: whether the code around adds what the block gives to what it takes: then it gives
+            zeros.
 
     Raises:
         ModelError: there is no such block.
@@ -76,12 +85,12 @@ def skipped(network: nn.Module, path: str) -> Iterator[None]:
         ) from None
     with ExitStack() as stack:
         for module in modules:
-            stack.enter_context(_passing(module))
+            stack.enter_context(_passing(module, zeros=outer and module is modules[-1]))
         yield
 
 
 @contextmanager
-def _passing(module: nn.Module) -> Iterator[None]:
+def _passing(module: nn.Module, *, zeros: bool) -> Iterator[None]:
     given: list[Tensor | None] = []
 
     def before(module: nn.Module, args: Any, settings: Any) -> None:
@@ -93,7 +102,7 @@ def _passing(module: nn.Module) -> Iterator[None]:
         kept = given.pop()
         if kept is None or first_tensor(made) is None:
             raise ModelError(f"{type(module).__name__} cannot be skipped: no tensor goes through")
-        return with_first(made, kept)
+        return with_first(made, torch.zeros_like(kept) if zeros else kept)
 
     hooks = [
         module.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
@@ -134,10 +143,12 @@ def _removable(
     if not keeps_shape(runs[path]):
         return False
     try:
-        with skipped(network, path):
+        outer = runs[path].outer
+        with skipped(network, path, outer=outer):
             goal = answer_of(network, rows[:2])
         cut = structure(network)
-        remove(cut, [path], chain=chain, items={path: runs[path].items})
+        items = {path: runs[path].items}
+        remove(cut, [path], chain=chain, items=items, outer={path} if outer else ())
         return same(answer_of(cut, rows[:2]), goal)
     except Exception:  # whatever the user's own forward raises without the block
         return False

@@ -1,6 +1,6 @@
 """Leaving blocks out of a regression of the answer on all of them, the least needed first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,7 +32,13 @@ class Elimination:
 
 
 def contributions(
-    network: nn.Module, rows: Tensor, paths: Sequence[str], *, attention: bool, batch_size: int
+    network: nn.Module,
+    rows: Tensor,
+    paths: Sequence[str],
+    *,
+    attention: bool,
+    batch_size: int,
+    outer: Collection[str] = (),
 ) -> tuple[dict[str, Tensor], Tensor]:
     """What blocks add and, under `START`, what the first is given: `[rows, width]` each, pooled.
 
@@ -45,7 +51,7 @@ def contributions(
             found[START].append(pooled(passage.given.detach().float(), attention=attention))
         found[path].append(pooled(passage.added.detach().float(), attention=attention))
 
-    with watching(network, paths, see, row_axes(network, rows, paths)):
+    with watching(network, paths, see, row_axes(network, rows, paths), outer):
         made = answers(network, rows, batch_size=batch_size)
     return {name: torch.cat(parts) for name, parts in found.items()}, made
 

@@ -1,6 +1,6 @@
 """How much a block matters when it is looked at by itself: one number per row and block."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -24,7 +24,14 @@ from understudy.students.importance.reduction import at_places
 from understudy.students.importance.weighting import Output, distances
 
 
-def cosine(network: nn.Module, rows: Tensor, paths: Sequence[str], *, batch_size: int) -> Tensor:
+def cosine(
+    network: nn.Module,
+    rows: Tensor,
+    paths: Sequence[str],
+    *,
+    batch_size: int,
+    outer: Collection[str] = (),
+) -> Tensor:
     """1 - cosine of a block's input and output, mean over places, `[rows, blocks]`."""
     found: dict[str, list[Tensor]] = {path: [] for path in paths}
 
@@ -32,7 +39,7 @@ def cosine(network: nn.Module, rows: Tensor, paths: Sequence[str], *, batch_size
         given, made = at_places(passage.given.float()), at_places(passage.made.detach().float())
         found[path].append(1 - F.cosine_similarity(given, made, dim=2).mean(dim=1))
 
-    with watching(network, paths, see, row_axes(network, rows, paths)):
+    with watching(network, paths, see, row_axes(network, rows, paths), outer):
         answers(network, rows, batch_size=batch_size)
     return torch.stack([torch.cat(parts) for parts in found.values()], dim=1)
 
@@ -46,6 +53,7 @@ def rise(
     output: Output,
     *,
     batch_size: int,
+    outer: Collection[str] = (),
 ) -> Tensor:
     """How much the loss rises when a block passes its input on, `[rows, blocks]`."""
 
@@ -58,7 +66,7 @@ def rise(
     before = loss()
     columns = []
     for path in paths:
-        with skipped(network, path):
+        with skipped(network, path, outer=path in outer):
             columns.append(loss() - before)
     return torch.stack(columns, dim=1)
 
@@ -72,6 +80,7 @@ def taylor(
     output: Output,
     *,
     batch_size: int,
+    outer: Collection[str] = (),
 ) -> Tensor:
     """|gradient of the loss times what a block adds|, `[rows, blocks]`; weights are left alone."""
     middle, axes = goal.mean(dim=0), row_axes(network, rows, paths)
@@ -80,7 +89,7 @@ def taylor(
         part = slice(place, place + batch_size)
         own = None if labels is None else labels[part]
         with torch.enable_grad():
-            made, added, nudges = _nudged(network, rows[part], paths)
+            made, added, nudges = _nudged(network, rows[part], paths, outer)
             if own is not None:
                 loss = _hard(made, own, output)
             elif output == "logits":
@@ -98,7 +107,7 @@ def taylor(
 
 
 def _nudged(
-    network: nn.Module, rows: Tensor, paths: Sequence[str]
+    network: nn.Module, rows: Tensor, paths: Sequence[str], outer: Collection[str]
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """The answer, what each block adds, and zeros that were added to that, to take slopes in."""
     added: dict[str, Tensor] = {}
@@ -108,7 +117,7 @@ def _nudged(
         def before(module: nn.Module, args: Any, settings: Any) -> None:
             given = given_to(module, args, settings)
             if given is not None:
-                added[path] = -given.detach().clone()
+                added[path] = given.detach() * (0 if path in outer else -1)
 
         def after(_: nn.Module, _args: Any, made: Any) -> Any:
             found = first_tensor(made)

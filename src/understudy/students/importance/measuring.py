@@ -192,6 +192,7 @@ def importance(
     chain = units(network, rows)
     paths = [unit.path for unit in chain]
     free = [unit.path for unit in chain if unit.removable]
+    outer = {unit.path for unit in chain if unit.outer}
     if not free:
         raise ModelError(
             f"no block of {type(network).__name__} can be left out: each of {', '.join(paths)} "
@@ -206,14 +207,23 @@ def importance(
             goal = ask(network, rows, batch_size=batch_size) if answers is None else answers
             check_known(goal, labels, output)
             if by == "cosine":
-                table = cosine(network, rows, free, batch_size=batch_size)
+                table = cosine(network, rows, free, batch_size=batch_size, outer=outer)
             elif by == "skip":
-                table = rise(network, rows, free, goal, labels, output, batch_size=batch_size)
+                table = rise(
+                    network, rows, free, goal, labels, output, batch_size=batch_size, outer=outer
+                )
             else:
-                table = taylor(network, rows, free, goal, labels, output, batch_size=batch_size)
+                table = taylor(
+                    network, rows, free, goal, labels, output, batch_size=batch_size, outer=outer
+                )
             return _one_by_one(by, free, table, draws=draws, seed=seed)
         parts, made = contributions(
-            network, rows, paths, attention=reduce == "attention", batch_size=batch_size
+            network,
+            rows,
+            paths,
+            attention=reduce == "attention",
+            batch_size=batch_size,
+            outer=outer,
         )
     goal = made if answers is None else answers
     check_known(goal, None, output)

@@ -1,6 +1,6 @@
 """How strongly kept blocks must speak when others are gone: one number per residual branch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Literal
 
@@ -87,17 +87,19 @@ def scales(
             raise ModelError(
                 f"there must be an answer per row, but got {len(aim)} for {len(rows)} rows"
             )
-        with without(network, gone):
-            found = _Fit(network, rows, kept, aim, output, batch_size).run(steps, float(ridge))
+        outer = {unit.path for unit in chain if unit.outer}
+        with without(network, gone, outer):
+            fitted = _Fit(network, rows, kept, aim, output, batch_size, outer)
+            found = fitted.run(steps, float(ridge))
     return dict(zip(kept, found.tolist(), strict=True))
 
 
 @contextmanager
-def without(network: nn.Module, gone: Sequence[str]) -> Iterator[None]:
-    """Inside, several blocks give what they are given."""
+def without(network: nn.Module, gone: Sequence[str], outer: Collection[str] = ()) -> Iterator[None]:
+    """Inside, several blocks give what they are given; those of `outer` zeros, see `skipped`."""
     with ExitStack() as stack:
         for path in gone:
-            stack.enter_context(skipped(network, path))
+            stack.enter_context(skipped(network, path, outer=path in outer))
         yield
 
 
@@ -135,7 +137,9 @@ class _Fit:
         goal: Tensor,
         output: Output,
         batch_size: int,
+        outer: Collection[str],
     ) -> None:
+        self._outer = outer
         self._network, self._kept, self._output = network, kept, output
         self._parts = list(
             zip(torch.split(rows, batch_size), torch.split(goal, batch_size), strict=True)
@@ -164,7 +168,8 @@ class _Fit:
         return now
 
     def _answer(self, rows: Tensor, at: Tensor) -> Tensor:
-        with scaled(self._network, dict(zip(self._kept, at.tolist(), strict=True))):
+        scales = dict(zip(self._kept, at.tolist(), strict=True))
+        with scaled(self._network, scales, self._outer):
             return answers(self._network, rows, batch_size=len(rows))
 
     def _loss(self, at: Tensor) -> float:

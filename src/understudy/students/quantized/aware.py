@@ -129,6 +129,8 @@ def prepare_aware(
         _round(layer, place, share=share, largest=REDUCED if reduce_range else FULL)
         _behind(layer, norm, None if given is None else _range(given, layer, share=share))
         _keep_zeros(layer, keep=keep_zeros)
+    for module in copy.modules():
+        _fuse(module, may=False)
     return copy
 
 
@@ -172,7 +174,30 @@ def finish_aware(network: nn.Module) -> tuple[nn.Module, tuple[LearnedRange, ...
             )
         del layer.inputs_range, layer.outputs_range, layer.kept, layer.largest, layer.behind
         layer.__class__ = plain_form(layer)  # type: ignore[assignment]
+    for module in copy.modules():
+        _fuse(module, may=True)
     return copy, tuple(ranges)
+
+
+# What PyTorch's own transformers look at before they compute a layer in one fused step, which reads
+# its weights and calls no layer, so that nothing would be rounded at rest.
+_FUSED = {
+    nn.TransformerEncoderLayer: ("activation_relu_or_gelu", 0),
+    nn.TransformerEncoder: ("use_nested_tensor", False),
+}
+
+
+def _fuse(module: nn.Module, *, may: bool) -> None:
+    """Forbid the fused step, or allow it again as it was."""
+    for kind, (name, never) in _FUSED.items():
+        if not isinstance(module, kind) or not hasattr(module, name):
+            continue
+        if not may:
+            module.fused_before = getattr(module, name)
+            setattr(module, name, never)
+        elif hasattr(module, "fused_before"):
+            setattr(module, name, module.fused_before)
+            del module.fused_before
 
 
 def _numbers(weight: Tensor) -> np.typing.NDArray[np.float32]:

@@ -36,6 +36,7 @@ class Watched:
         calls: how often each module was called, by its identity.
         users: what took each layer's output, in order, by the layer's identity.
         norm_after: the normalisation that took a layer's output, by the layer's identity.
+        normed_axes: how many axes that output has, likewise.
         fixed: modules that took something else than one item per row, by their identity, such as a
             table of positions; the exporter looks these up beforehand.
         float_sums: whether the network normalises its rows or attends, so that the deployed form
@@ -45,6 +46,7 @@ class Watched:
     calls: dict[int, int] = field(default_factory=dict)
     users: dict[int, list[Callable[..., Any]]] = field(default_factory=dict)
     norm_after: dict[int, nn.Module] = field(default_factory=dict)
+    normed_axes: dict[int, int] = field(default_factory=dict)
     fixed: set[int] = field(default_factory=set)
     float_sums: bool = False
 
@@ -81,6 +83,7 @@ class _Watch(TorchFunctionMode):
         layer = self.made.get(id(inputs[0])) if inputs else None
         if layer is not None:
             self.seen.norm_after[layer] = norm
+            self.seen.normed_axes[layer] = inputs[0].ndim
 
 
 def watch(network: nn.Module, rows: Tensor) -> Watched:
@@ -112,7 +115,9 @@ def watch(network: nn.Module, rows: Tensor) -> Watched:
 def foldable(network: nn.Module, seen: Watched) -> dict[str, str]:
     """The paths of layers that are directly followed by a batch normalisation, and its path.
 
-    Layers or normalisations that are used more than once are left out.
+    Layers or normalisations that are used more than once are left out, as are classes made from
+    PyTorch's own, which may do more than these (an activation, say), and the normalisation of a
+    linear layer's tokens.
     """
     paths = {id(module): path for path, module in network.named_modules()}
     return {
@@ -161,7 +166,11 @@ def as_found(network: nn.Module) -> Iterator[None]:
 
 
 def _once(layer: nn.Module, norm: nn.Module | None, seen: Watched) -> bool:
-    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+    if norm is None or type(norm) not in _NORMS or type(layer) not in LAYERS:
+        return False
+    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+    # Behind a linear layer the second of three axes holds tokens, not what the layer gives.
+    if isinstance(layer, nn.Linear) and seen.normed_axes[id(layer)] != 2:
         return False
     once = seen.calls.get(id(layer)) == 1 and seen.calls.get(id(norm)) == 1
     tracked = norm.running_mean is not None and norm.running_var is not None

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from understudy.errors import ModelError
 from understudy.models.resnet import PaddedShortcut
 from understudy.students.wanted import check_number, check_whole
+from understudy.students.width.answers import answer, other_answers
 from understudy.students.width.choice import Choice, written
-from understudy.students.width.criteria import Criterion, Side, answer, axes
+from understudy.students.width.criteria import Criterion, Side, axes
 from understudy.students.width.plan import WidthPlan, channels_of, groups_of, remove
 from understudy.students.width.transformers import unconfigured
 
@@ -81,10 +82,20 @@ def answered(model: nn.Module, rows: Tensor) -> Tensor:
     Raises:
         ModelError: it says nothing that can be used.
     """
+    return all_answered(model, rows)[0]
+
+
+def all_answered(model: nn.Module, rows: Tensor) -> list[Tensor]:
+    """The same, with what a network answers beside it: an embedding, a second head's answer.
+
+    Raises:
+        ModelError: it says nothing that can be used.
+    """
     model.eval()
     try:
         with torch.no_grad():
-            answers = answer(model(rows[:2]))
+            outputs = model(rows[:2])
+            answers = answer(outputs)
     except ModelError:
         raise
     except Exception as error:  # whatever the network raises
@@ -97,11 +108,20 @@ def answered(model: nn.Module, rows: Tensor) -> Tensor:
             f"the answer of {type(model).__name__} must be finite, but for rows of shape "
             f"{tuple(rows.shape)} it is not: look at the weights and the rows"
         )
-    return answers
+    return [answers, *other_answers(outputs)]
+
+
+def shapes(model: nn.Module, rows: Tensor) -> list[torch.Size]:
+    """Of everything that a copy answers to two rows.
+
+    Raises:
+        ModelError: it says nothing that can be used.
+    """
+    return [tensor.shape for tensor in all_answered(model, rows)]
 
 
 def breaking(
-    network: nn.Module, plan: WidthPlan, rows: Tensor, shape: torch.Size, choice: Choice,
+    network: nn.Module, plan: WidthPlan, rows: Tensor, shape: list[torch.Size], choice: Choice,
     kept: list[int],
 ) -> dict[int, str]:  # fmt: skip
     """The sites that the network needs whole, and why: by their place; none where the plan is fine.
@@ -143,11 +163,13 @@ def breaking(
     return found
 
 
-def _trouble(network: nn.Module, plan: WidthPlan, rows: Tensor, shape: torch.Size) -> str | None:
+def _trouble(
+    network: nn.Module, plan: WidthPlan, rows: Tensor, shape: list[torch.Size]
+) -> str | None:
     slim = copy.deepcopy(network)
     remove(slim, plan)
     try:
-        found = answered(slim, rows).shape
+        found = shapes(slim, rows)
     except ModelError:
         return "as the network does not run with less of it"
     if found != shape:
@@ -199,12 +221,16 @@ def _same(network: nn.Module, plan: WidthPlan, rows: Tensor, kind: torch.dtype) 
             _silence(layer, sorted(channels))
     exact = rows[:2].to(kind) if rows.is_floating_point() else rows[:2]
     try:
-        whole, cut = (answered(model.to(kind), exact).double() for model in (deaf, slim))
+        whole, cut = (all_answered(model.to(kind), exact) for model in (deaf, slim))
     except (ModelError, TypeError, RuntimeError):
         return None  # a network, or a device, with another precision of its own
     relative, absolute = (1e-6, 1e-9) if kind == torch.float64 else (1e-3, 1e-4)
-    largest = float(whole.abs().max())
-    return torch.allclose(whole, cut, rtol=relative, atol=absolute * largest + 1e-12)
+    for one, other in zip(whole, cut, strict=True):
+        largest = float(one.double().abs().max()) if one.numel() else 0.0
+        least = absolute * largest + 1e-12
+        if not torch.allclose(one.double(), other.double(), rtol=relative, atol=least):
+            return False
+    return True
 
 
 def _gone(plan: WidthPlan) -> dict[tuple[str, Side], set[int]]:

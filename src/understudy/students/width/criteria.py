@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from understudy.errors import ModelError
+from understudy.students.width.answers import answer
 
 Criterion = Literal["magnitude", "taylor", "activation", "gradient", "random"]
 Side = Literal["out", "in"]
@@ -151,26 +152,6 @@ def scores(
             "weights or the calibration rows hold values that are not finite"
         )
     return found
-
-
-def answer(outputs: Any) -> Tensor:
-    """The tensor that a network answers with, where it answers with several.
-
-    Raises:
-        ModelError: there is none.
-    """
-    for name in ("logits", "last_hidden_state"):
-        found = outputs.get(name) if isinstance(outputs, dict) else getattr(outputs, name, None)
-        if isinstance(found, Tensor):
-            return found
-    while isinstance(outputs, (tuple, list)) and outputs:
-        outputs = outputs[0]
-    if not isinstance(outputs, Tensor):
-        raise ModelError(
-            "a network that is cut must answer with a tensor (or `logits`, or "
-            f"`last_hidden_state`), but got {type(outputs).__name__}: wrap it so that it does"
-        )
-    return outputs
 
 
 def _over_parts(network: nn.Module, part: Part, *, of: Worth) -> Tensor:

@@ -15,11 +15,11 @@ from understudy.contracts import Student
 from understudy.errors import ModelError
 from understudy.features.blocks import blocks
 from understudy.students.width.checks import (
-    answered,
     breaking,
     check_paths,
     check_target,
     quietly,
+    shapes,
 )
 from understudy.students.width.choice import Choice, fitting, met, written
 from understudy.students.width.criteria import Criterion, Site, scores
@@ -96,7 +96,7 @@ def plan_width(
     check_target(keep, parameters, round_to, by)
     check_paths(network, protect)
     with quietly(network):
-        shape = answered(copy.deepcopy(network), rows).shape
+        shape = shapes(copy.deepcopy(network), rows)
         sites, whole = _sites(network, rows, protect, protect_ends)
         _check_left(network, sites, whole)
         if keep is not None and even:
@@ -136,14 +136,15 @@ def cut_width(network: nn.Module, plan: WidthPlan, rows: Tensor) -> Student:
         ModelError: the plan was made for another architecture, or the copy does not run.
     """
     with quietly(network):
-        shape = answered(copy.deepcopy(network), rows).shape
+        before = shapes(copy.deepcopy(network), rows)
         module = copy.deepcopy(network)
         remove(module, plan)
-        answers = answered(copy.deepcopy(module), rows)
-    if answers.shape != shape:
+        after = shapes(copy.deepcopy(module), rows)
+    if before != after:
         raise ModelError(
-            f"a cut must leave the answer as wide as it was, but got {tuple(answers.shape)} after "
-            f"{tuple(shape)}: plan it again with the layers that give the answer in `protect`"
+            f"a cut must leave the answer as wide as it was, but got {list(map(tuple, after))} "
+            f"after {list(map(tuple, before))}: plan it again with the layers that give the answer "
+            "in `protect`"
         )
     try:
         provenance = {path: path for path in blocks(module)}
@@ -177,6 +178,7 @@ def _sites(
         else:
             sites.append(site)
     sites = _configured(sites, found)
+    sites += _before(network, rows, protect, protect_ends, found, whole)
     whole += [
         (path, "as PyTorch's own attention has as many heads as its tokens are wide")
         for path, m in network.named_modules()
@@ -184,6 +186,44 @@ def _sites(
     ]
     whole.append(("the tokens' width", "as embedding, shortcuts, norms and head share it"))
     return sites, tuple(whole)
+
+
+def _before(
+    network: nn.Module,
+    rows: Tensor,
+    protect: Sequence[str],
+    protect_ends: bool,
+    found: Sequence[Site],
+    whole: list[tuple[str, str]],
+) -> list[Site]:
+    """The channels of convolutions beside attention, where they do not reach it.
+
+    What these cannot lose is added to `whole`. A Hugging Face model's own convolutions stay: its
+    configuration lists their channels.
+    """
+    bodies = [p for p, m in network.named_modules() if isinstance(m, nn.modules.conv._ConvNd)]
+    held = [p for p, m in network.named_modules() if p and hasattr(m, "config")]
+    bodies = [path for path in bodies if not is_within(path, held)]
+    if len(bodies) < 2 or hasattr(network, "config"):
+        return []
+    taken = [part.path for site in found for part in site.parts]
+    taken += [site.name for site in found if site.kind == "heads"]
+    taken += [p for p, m in network.named_modules() if isinstance(m, nn.MultiheadAttention)]
+    try:
+        sites, left = traced_sites(network, rows, protect, protect_ends)
+    except ModelError:
+        whole.append(("convolutions", "as Torch-Pruning cannot follow this network"))
+        return []
+    whole += [(path, why) for path, why in left if path in bodies]
+    free: list[Site] = []
+    for site in sites:
+        if site.name not in bodies:
+            continue
+        if any(is_within(part.path, taken) for part in site.parts):
+            whole.append((site.name, "as attention takes what it gives"))
+        else:
+            free.append(site)
+    return free
 
 
 def _configured(sites: list[Site], before: Sequence[Site]) -> list[Site]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from understudy.errors import ModelError
 from understudy.models.resnet import PaddedShortcut
+from understudy.students.blocks.removal import write_attribute
 from understudy.students.width.criteria import Criterion, Kind, Side, axes
 
 Whole = tuple[tuple[str, str], ...]
@@ -113,7 +114,7 @@ def remove(module: nn.Module, plan: WidthPlan) -> None:
         *outer, last = name.split(".")
         for one in outer:
             holder = getattr(holder, one)
-        setattr(holder, last, value)
+        write_attribute(holder, last, value)
 
 
 def _there(network: nn.Module, path: str) -> nn.Module:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from understudy.errors import MissingExtraError, ModelError
 from understudy.models.resnet import PaddedShortcut
-from understudy.students.width.criteria import Part, Side, Site, answer, axes
+from understudy.students.width.answers import answer, other_answers
+from understudy.students.width.criteria import Part, Side, Site, axes
 from understudy.students.width.plan import Whole, channels_of, groups_of, is_depthwise
 from understudy.students.width.transformers import is_within, sharing_layers
 
@@ -132,7 +133,7 @@ def _groups_of(
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             graph.build_dependency(
-                model, rows[:2], forward_fn=lambda m, x: answer(m(x)), verbose=False
+                model, rows[:2], forward_fn=lambda m, x: _followed(m(x)), verbose=False
             )
     except Exception as error:  # whatever tracing met
         raise ModelError(
@@ -162,6 +163,12 @@ def _groups_of(
             given = _one_sided(target) or graph.is_out_channel_pruning_fn(item.dep.handler)
             items.append((path, "out" if given else "in", list(item.idxs), list(item.root_idxs)))
         yield names[id(module)], items
+
+
+def _followed(outputs: Any) -> list[Tensor]:
+    """The tensors of an answer that came from weights."""
+    made = [answer(outputs), *other_answers(outputs)]
+    return [tensor for tensor in made if tensor.grad_fn is not None] or made
 
 
 class _Bounded(list[Any]):

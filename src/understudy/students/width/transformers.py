@@ -177,7 +177,8 @@ def feed_forward(network: nn.Module) -> Iterator[Site]:
 
 def _in_sequence(module: nn.Module) -> list[tuple[tuple[str], str]]:
     """The two linear layers of a sequence with nothing but activations and dropout around them."""
-    if type(module) is not nn.Sequential:
+    own = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+    if not own:
         return []
     linear = [name for name, child in module.named_children() if isinstance(child, nn.Linear)]
     between = [child for child in module.children() if not isinstance(child, nn.Linear)]
@@ -201,7 +202,8 @@ def _config(network: nn.Module, path: str) -> tuple[str, Any]:
     parts = path.split(".")
     for length in range(len(parts), -1, -1):
         config = getattr(network.get_submodule(".".join(parts[:length])), "config", None)
-        if config is not None:
+        # A class is shared with the network that is cut, so nothing may be written into it.
+        if config is not None and not isinstance(config, type):
             return next(
                 (n, config)
                 for n, m in network.named_modules()
