@@ -3,7 +3,7 @@
 `recipes/chain.yaml` on CIFAR-100, all 10,000 test images. The size and the latency (one row, one
 thread) are those of the teacher's own float ONNX file over the int8 student's, timed in turns.
 
-FULL=1: three seeds with their controls, 84 epochs, eight stored views; with FIRST=n beside it the
+FULL=1: three seeds with their controls, 120 epochs, 24 stored views; with FIRST=n beside it the
 first n seeds alone, without controls: in the same folder, so that the others can follow. Reduced:
 one seed without a control, 36 epochs, four stored views.
 """
