@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.data.packing import Encoded, crossing, pack, stretches
+from understudy.data.packing import Encoded, crossing, documents_of, pack, stretches
 from understudy.errors import DataError
 
 END = 0
@@ -101,3 +101,16 @@ def test_stretches_are_the_text_and_nothing_is_in_two(lines, parts):
 def test_a_text_too_short_for_its_parts_is_refused():
     with pytest.raises(DataError, match="part 1 would be empty"):
         list(stretches("a", [0.5, 0.5]))
+
+
+@given(documents, st.integers(2, 9))
+def test_scored_positions_are_counted_by_document(lists, context):
+    kept = [one for one in lists if one]
+    if not kept:
+        return
+    rows = pack([document(one) for one in lists], context=context, end=END)
+    found = documents_of(rows.tokens, rows.labels >= 0, end=END)
+    if 2 <= len(kept) < len(rows):
+        assert found.tolist() == [len(one) for one in kept]
+    else:
+        assert found is None

@@ -29,12 +29,28 @@ def test_the_score_itself_stays_and_its_rows_are_texts(score, told):
     assert found.value == pytest.approx(whole.value)
     values = row_values(wrapped, answers, labels)
     assert values.shape == (40,)
+    assert values.mean() == pytest.approx(whole.value)
     # Left out by hand: the text's positions, all of them.
     owner = np.repeat(np.arange(40), lengths)
-    text = int(lengths.argmax())
-    kept = owner != text
-    without = score.value(answers[kept], labels[kept])
-    assert values[text] == pytest.approx(40 * whole.value - 39 * without)
+
+    def without(text):
+        kept = owner != text
+        return score.value(answers[kept], labels[kept])
+
+    text, other = int(lengths.argmax()), 0
+    goal = 39 * (without(other) - without(text))
+    assert values[text] - values[other] == pytest.approx(goal)
+
+
+def test_a_class_of_one_row_counts_once():
+    labels, lengths = np.array([0, 4, *[n % 4 for n in range(78)]]), np.full(40, 2)
+    right, wrong = np.eye(5)[labels], np.eye(5)[np.where(labels == 4, 0, labels)]
+    scored = by_row(MACRO_F1, lengths)
+    one, other = (row_values(scored, answers, labels).mean() for answers in (wrong, right))
+    assert one - other == pytest.approx(
+        MACRO_F1.value(wrong, labels) - MACRO_F1.value(right, labels)
+    )
+    assert 0.2 < other - one < 0.21
 
 
 def test_macro_f1_is_scikit_learns_and_leaves_no_class_out(told):

@@ -88,6 +88,30 @@ def test_arms_that_answer_the_same_are_no_difference_without_width():
     assert "is the same with and without the teacher" in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("rows", "word"), [(30, Word.UNDECIDED), (290, Word.UNDECIDED), (310, Word.NO_DIFFERENCE)]
+)
+def test_rows_without_a_disagreement_prove_no_more_than_they_are(rows, word):
+    right = np.ones((3, rows))
+    found = judge(right, right, higher_is_better=True, margin=0.01, unit="share")
+    assert found.word is word
+    assert found.high == -found.low == pytest.approx(1 - 0.05 ** (1 / rows))
+    if word is Word.UNDECIDED:
+        assert (found.seeds_needed, found.rows_needed) == (None, 299)
+        assert "about 300 rows would" in found.sentence
+
+
+def test_two_rows_prove_nothing_and_two_that_differ_little_more():
+    found = judge(
+        np.ones((3, 2)), np.zeros((3, 2)), higher_is_better=True, margin=0.01, unit="share"
+    )
+    assert found.word is Word.UNDECIDED
+    student, control = np.ones((3, 100)), np.ones((3, 100))
+    control[:, :2] = 0
+    few = judge(student, control, higher_is_better=True, margin=0.01, unit="share")
+    assert few.high - few.effect >= 1 - 0.05 ** (1 / 100)
+
+
 def test_a_gain_within_the_margin_is_helped_and_called_small(table):
     found = verdict(table(rows=5000, effect=0.2), margin=1.0)
     assert found.word is Word.HELPED

@@ -9,6 +9,7 @@ from torch import nn
 
 from understudy.data.tokens import Tokens
 from understudy.deployed import Deployed
+from understudy.errors import ExportError
 from understudy.export.onnx import export_onnx
 from understudy.models import CATALOGUE
 from understudy.models.deployable import Deployable
@@ -68,3 +69,48 @@ def test_every_network_of_texts_is_exported_for_rows_of_any_length(kind, tmp_pat
         with torch.no_grad():
             expected = module(ids)
         torch.testing.assert_close(torch.from_numpy(found.predict(ids.numpy())), expected)
+
+
+class Own(nn.LSTM):
+    """Computes more than an LSTM."""
+
+    def forward(self, rows, hx=None):
+        states, last = super().forward(rows, hx)
+        return torch.tanh(3 * states) + 1, last
+
+
+class Begun(Reader):
+    """Gives its first states, and asks its layer for sizes, as tutorials do."""
+
+    def forward(self, ids):
+        self.lstm.flatten_parameters()
+        ways = 2 if self.lstm.bidirectional else 1
+        size = ways * self.lstm.num_layers, ids.shape[0], self.lstm.hidden_size
+        rows = self.embedding(ids)
+        start = rows.new_full(size, 0.3)
+        states, (last, memory) = self.lstm(rows, (start, 0.5 * start))
+        return torch.cat([states.mean(dim=1), last[-1], memory[-1]], dim=1)
+
+
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "num_layers": 2}], ids=str)
+def test_an_lstm_may_be_given_its_first_states(options, tmp_path):
+    torch.manual_seed(0)
+    network = Begun(**options).eval()
+    example = torch.randint(0, 30, (3, 6))
+    path = export_onnx(network, example, tmp_path / "a.onnx", metadata={}, free_length=True)
+    found = Deployed.open(path)
+    for shape in ((3, 6), (5, 9)):
+        rows = torch.randint(0, 30, shape)
+        with torch.no_grad():
+            goal = network(rows)
+        assert torch.allclose(torch.tensor(found.predict(rows.numpy())), goal, atol=1e-5)
+
+
+def test_a_class_made_from_an_lstm_is_not_taken_for_one(tmp_path):
+    network = Reader()
+    network.lstm = Own(5, 4, batch_first=True)
+    rows, path = torch.randint(0, 30, (3, 6)), tmp_path / "a.onnx"
+    # PyTorch's exporter writes its steps out, so that rows of one length are all that it can take.
+    with pytest.raises(ExportError, match="cannot be exported"):
+        export_onnx(network.eval(), rows, path, metadata={}, free_length=True)
+    assert not path.exists()

@@ -127,6 +127,32 @@ def test_without_test_rows_nothing_is_proved(teacher, digits):
     assert not result.scores
 
 
+@pytest.mark.parametrize("labelled", [0, 1])
+def test_loaders_without_a_label_have_no_control(teacher, digits, labelled):
+    rows, labels = digits[0].dataset[:]
+    hidden = torch.full_like(labels, -1)
+    # The only row with a label stands far behind the batches that are looked at first.
+    hidden[len(hidden) - labelled :] = labels[len(hidden) - labelled :]
+    loader = DataLoader(TensorDataset(rows, hidden), batch_size=20)
+    assert len(loader) > BATCHES + 1
+    result = understudy.distill(
+        teacher, make, loader, test_loader=digits[2], training=QUICK, seeds=3
+    )
+    assert bool(result.controls) == bool(labelled)
+    if not labelled:
+        assert result.verdict.word == "UNDECIDED"
+        assert "no control" in result.notes[0] or "label" in result.notes[0]
+
+
+@pytest.mark.parametrize("known", [0, 50])
+def test_validation_rows_without_a_label_are_left_out(teacher, digits, known):
+    rows, labels = digits[1].dataset[:]
+    hidden = torch.cat([labels[:known], torch.full_like(labels[known:], -1)])
+    mixed = DataLoader(TensorDataset(rows, hidden), batch_size=64)
+    result = understudy.distill(teacher, make, digits[0], mixed, training=QUICK, seeds=1)
+    assert any("no validation row" in note for note in result.notes) == (not known)
+
+
 def test_a_module_as_student_is_said_to_vary_the_order_only(teacher, digits):
     module = make()
     before = module.weight.clone()

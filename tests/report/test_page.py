@@ -77,6 +77,13 @@ def test_recommendation_budget_and_missing_seeds_are_said(small):
     assert "about 14 seeds would decide" in text
 
 
+def test_one_seed_is_told_how_many_it_takes_at_least(small):
+    small["verdict"] |= {"seeds_needed": 3, "low": None, "high": None}
+    text = render(RunRecord(data=small))
+    assert "needs 3 seeds or more" in text
+    assert "would decide</li>" not in text
+
+
 def test_nothing_from_the_record_becomes_markup(small):
     evil = '<script>alert("1")</script><img src=x onerror=alert(1)>\'&'
     small["name"] = small["recipe_fingerprint"] = small["understudy"] = small["created"] = evil

@@ -9,6 +9,7 @@ to the last one, and no further.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -199,6 +200,26 @@ def _check(documents: Sequence[Encoded], end: int) -> None:
             )
         if len(document) and int(document.tokens.min()) < 0:
             raise DataError(f"tokens must be 0 or more, but document {number} holds others")
+
+
+def documents_of(
+    tokens: NDArray[Any], scored: NDArray[np.bool_], *, end: int
+) -> NDArray[np.int64] | None:
+    """How many scored positions each document of some rows of `pack` has, in order.
+
+    Args:
+        tokens: `[rows, context]`, in the order of the documents.
+        scored: bool, of the same shape.
+        end: the token that ends a text.
+
+    Returns:
+        `[documents]`; None where there are not fewer of them than rows, or but one: then it is
+        rows that differ most, or all that can be told apart.
+    """
+    over = tokens.ravel() == end
+    owner = np.cumsum(over) - over
+    _, counts = np.unique(owner[scored.ravel()], return_counts=True)
+    return counts.astype(np.int64) if 2 <= len(counts) < len(tokens) else None
 
 
 def crossing(labels: NDArray[np.int32], tokens: NDArray[np.int32], *, end: int) -> int:

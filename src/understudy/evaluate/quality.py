@@ -131,9 +131,10 @@ def row_values(
     Where the rows of a score of moments are fewer than the answers (`by_row`), it is those rows.
 
     A mean over rows gives its rows. Any other score gives jackknife pseudo-values, rows times the
-    score less (rows - 1) times the score without the row: their mean is the score up to a bias of
-    order 1 / rows, and they vary as its rows do (Tukey 1958). Closed form where the score has
-    moments; otherwise one evaluation per row.
+    score less (rows - 1) times the score without the row: they vary as its rows do (Tukey 1958).
+    They are moved together so that their mean is the score itself: a difference of means is then
+    the difference of the scores that are shown, also where a class has its only word in one row.
+    Closed form where the score has moments; otherwise one evaluation per row.
 
     Raises:
         DataError: too few rows, or the score is undefined without one of them.
@@ -157,7 +158,9 @@ def row_values(
             f"`{score.name}` must be defined without any one row, but row {undefined[0]} cannot be "
             "spared: score more rows"
         )
-    return np.asarray(rows * score.value(outputs, labels) - (rows - 1) * without)
+    value = score.value(outputs, labels)
+    found = np.asarray(rows * value - (rows - 1) * without)
+    return np.asarray(found + (value - found.mean()))
 
 
 def interval(

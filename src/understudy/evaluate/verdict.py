@@ -9,6 +9,10 @@ from jaxtyping import Float, Float64
 from understudy.errors import DataError
 from understudy.evaluate.crossed import FEWEST_SEEDS, MOST_SEEDS, mean_squares, needed, spread
 
+# Fewer rows than this that differ from the others show no noise to be measured.
+_FEW = 3
+MOST_COUNTED = 100_000
+
 
 class Word(StrEnum):
     """The four verdicts."""
@@ -81,6 +85,10 @@ def judge(
     touches it, and lies within +-margin. UNDECIDED: anything else, and always with fewer than three
     seeds. A claim of help or harm in the absence of both has a probability of at most 1 - level.
 
+    Where fewer than three rows differ from all others, a share's interval is no narrower than what
+    so many rows can rule out ("the rule of three", Hanley and Lippman-Hand 1983): a few rows alike
+    do not prove two models equal.
+
     Args:
         student_rows: `quality.row_values` of the student, one line per seed.
         control_rows: the same of the control.
@@ -118,7 +126,9 @@ def judge(
         return verdict
     squares = mean_squares(differences)
     found = spread(squares, seeds=seeds, rows=rows, level=level)
-    low, high = effect - float(found.half_width), effect + float(found.half_width)
+    few = unit == "share" and _alike(differences)
+    half = max(float(found.half_width), _unseen(effect, rows, level) if few else 0.0)
+    low, high = effect - half, effect + half
     verdict = replace(
         verdict, low=low, high=high, degrees_of_freedom=float(found.degrees_of_freedom)
     )
@@ -127,9 +137,25 @@ def judge(
         sentence = told.decided(word, effect, low, high)
         return replace(verdict, word=word, sentence=sentence, seeds_needed=None)
     more = needed(squares, effect=effect, margin=margin, seeds=seeds, rows=rows, level=level)
+    if few:
+        enough = range(rows + 1, MOST_COUNTED)
+        small = (n for n in enough if abs(effect) + _unseen(effect, n, level) <= margin)
+        more = None, next(small, None) if abs(effect) < margin else None
     if seeds >= FEWEST_SEEDS:
         verdict = replace(verdict, sentence=told.undecided(effect, low, high, *more))
     return replace(verdict, seeds_needed=more[0], rows_needed=more[1])
+
+
+def _alike(differences: Float64[np.ndarray, " seeds rows"]) -> bool:
+    """Whether (nearly) all rows have one and the same difference, so that they show no noise."""
+    each = differences.mean(axis=0)
+    return int((np.abs(each - np.median(each)) > 1e-12).sum()) < _FEW
+
+
+def _unseen(effect: float, rows: int, level: float) -> float:
+    """How far a mean of differences from -1 to 1 may be off through rows of which none was seen."""
+    most = 1.0 - (1.0 - level) ** (1.0 / rows)
+    return float(most * (1.0 + abs(effect)))
 
 
 def gap_closed(

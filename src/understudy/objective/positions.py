@@ -8,6 +8,7 @@ from torch import Tensor
 
 from understudy.contracts import Batch, Knowledge, per_position
 from understudy.errors import ModelError
+from understudy.tasks.embedding import Embedding
 from understudy.tasks.per_token import PerToken
 
 
@@ -52,8 +53,9 @@ def by_position(
 def scored(answers: Tensor, batch: Batch, task: object) -> tuple[Tensor, Tensor]:
     """Answers and labels that a score is taken of, `[rows, width]` and `[rows]`.
 
-    Per token these are the positions that count and have a label, as few numbers of each as the
-    task's scores need (`PerToken.condensed`).
+    Rows without a label are left out, but of embeddings, which have none. Per token these are the
+    positions that count and have a label, as few numbers of each as the task's scores need
+    (`PerToken.condensed`).
 
     Args:
         answers: of a model to the batch.
@@ -62,7 +64,10 @@ def scored(answers: Tensor, batch: Batch, task: object) -> tuple[Tensor, Tensor]
     """
     assert batch.labels is not None
     if batch.positions is None:
-        return answers, batch.labels
+        if isinstance(task, Embedding) or not hasattr(task, "labelled"):
+            return answers, batch.labels
+        known = task.labelled(batch.labels)
+        return answers[known], batch.labels[known]
     labels = _labels(batch.labels, batch.positions)
     seen = batch.positions & (labels >= 0)
     if answers.shape[:2] != seen.shape:

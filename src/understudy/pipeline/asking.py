@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from understudy.contracts import Batch
 from understudy.data.lengths import shortest_first
 from understudy.data.loaders import Shown
+from understudy.data.packing import documents_of
 from understudy.deployed import Deployed
 from understudy.evaluate.by_row import by_row
 from understudy.evaluate.quality import Score
@@ -36,14 +37,21 @@ class Truth:
     Attributes:
         labels: of the rows, or of the scored positions of all rows, one row after the other.
         lengths: how many scored positions each row has; None where a row is asked once.
+        documents: how many each document has, where these go on over several rows.
     """
 
     labels: Array
     lengths: NDArray[np.int64] | None = None
+    documents: NDArray[np.int64] | None = None
 
     def rows(self, score: Score) -> Score:
-        """The score with texts, not tokens, for its rows: for intervals and comparisons."""
-        return score if self.lengths is None else by_row(score, self.lengths)
+        """The score with texts, not tokens, for its rows: for intervals and comparisons.
+
+        Where documents are longer than rows these are the documents: what a model finds easy in
+        one of them it finds easy all through it, so its rows are not drawn one by one.
+        """
+        units = self.lengths if self.documents is None else self.documents
+        return score if units is None else by_row(score, units)
 
 
 def truth(work: Work, positions: NDArray[np.int64]) -> Truth:
@@ -62,7 +70,11 @@ def truth(work: Work, positions: NDArray[np.int64]) -> Truth:
         seen = seen & (labels >= 0)
     lengths = seen.sum(axis=1).astype(np.int64)
     if isinstance(material.task, LanguageModel):
-        return Truth(labels=with_bytes(work, positions, labels), lengths=lengths)
+        return Truth(
+            labels=with_bytes(work, positions, labels),
+            lengths=lengths,
+            documents=documents_of(material.inputs.numpy()[positions], seen, end=material.task.end),
+        )
     return Truth(labels=labels[seen], lengths=lengths)
 
 

@@ -130,9 +130,14 @@ def dry_run(work: Work, start: Deployable, *, seed: int) -> Deployable:
 def sparsity(step: PruneStep | None, *, pruned: bool) -> Sparsity | None:
     """How the engine makes weights zero while it trains; what an earlier step made stays zero."""
     if step is None:
-        return Sparsity(to="zeros") if pruned else None
+        return Sparsity(to="zeros", layers=("*",)) if pruned else None
     return Sparsity(
-        to=step.to, schedule=step.schedule, begin=step.begin, end=step.end, layers=step.layers
+        to=step.to,
+        schedule=step.schedule,
+        begin=step.begin,
+        end=step.end,
+        layers=step.layers,
+        hold=pruned,
     )
 
 

@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -171,12 +171,11 @@ def _distill(
     terms = lesson.terms(seeds[0])
     pad = None if texts is None else texts.tokenizer.pad
     first = Objective(terms, task=task, offers=asked.offers)  # refuses before anything is trained
-    notes: list[str] = []
-    if texts is not None and not texts.labelled:
-        control = False
-        notes.append(WHY)
-    if isinstance(make_student, nn.Module):
-        notes.append("the student was given as a module: the seeds vary the order of rows only")
+    told = _labelled(task, chain(first_batches, train)) if texts is None else texts.labelled
+    control = control and told
+    seen = validation is None or _labelled(task, validation)
+    validation = validation if seen else None
+    notes = _notes(told=told, unseen=not seen, given=isinstance(make_student, nn.Module))
     # Once, or arms could differ by their arithmetic.
     training = decided(
         training,
@@ -271,6 +270,23 @@ def _task(teacher: Any, batches: Sequence[Batch]) -> tuple[AnyTask, Tensor]:
         answer = teacher(batch.inputs[:2].numpy())
     width = int(np.shape(_tensor(answer))[-1])
     return Classification(classes=tuple(str(i) for i in range(width))), batch.inputs
+
+
+def _notes(*, told: bool, unseen: bool, given: bool) -> list[str]:
+    """What somebody should know of a call."""
+    every = {
+        WHY: not told,
+        "no validation row has a label, so none of them chose anything": unseen,
+        "the student was given as a module: the seeds vary the order of rows only": given,
+    }
+    return [note for note, holds in every.items() if holds]
+
+
+def _labelled(task: AnyTask, batches: Iterable[Batch]) -> bool:
+    """Whether any row has a label; batches behind the first such are not looked at."""
+    return any(
+        batch.labels is not None and bool(task.labelled(batch.labels).any()) for batch in batches
+    )
 
 
 def _tensor(answer: Any) -> Any:

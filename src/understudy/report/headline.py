@@ -90,7 +90,9 @@ def _chips(record: RunRecord) -> str:
     if within is not None:
         chips.append(_chip(within, "inside the budget", "outside the budget"))
     needed = record.number("verdict", "seeds_needed")
-    if needed:
+    if needed and record.number("verdict", "low") is None:
+        chips.append(f'<li class="chip">needs {wording.count(needed)} seeds or more</li>')
+    elif needed:
         seeds = f"{wording.count(needed)} seed{'s' if needed != 1 else ''}"
         chips.append(f'<li class="chip">about {seeds} would decide</li>')
     warnings = len(record.items("warnings"))

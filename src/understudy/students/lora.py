@@ -116,6 +116,8 @@ def plan_lora(
     seen = looked(network, rows[:2], batch_size=2, moments=())
     wanted = called(network, seen.order, layers)
     left = {path: seen.left[path] for path in wanted if path in seen.left}
+    odd = "as an update of a convolution has no dilation, and pads with zeros"
+    left |= {p: odd for p in wanted if p not in left and _is_odd(network.get_submodule(p))}
     free = {path: seen.layers[path] for path in wanted if path not in left}
     if not free:
         raise ModelError(
@@ -227,6 +229,13 @@ def merged(module: nn.Module) -> nn.Module:
     for part in whole.modules():
         vars(part).pop("peft_config", None)
     return whole.requires_grad_(True)
+
+
+def _is_odd(layer: nn.Module) -> bool:
+    """Whether peft would compute the update of a layer in another way than the layer itself."""
+    if not isinstance(layer, nn.Conv2d):
+        return False
+    return layer.padding_mode != "zeros" or any(step != 1 for step in layer.dilation)
 
 
 def has_lora(module: nn.Module) -> bool:

@@ -4,7 +4,8 @@ A forward pass is followed backwards through its graph, from the answer along th
 branches are added to. Names of layers play no part, so any network that adds is understood.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 
 from understudy.errors import ModelError
 
-# Steps that give zeros for zeros, so that a branch is gone where the module before them is.
+# Steps that give zeros for zeros, and a multiple for a multiple, so that a branch is gone where the
+# module before them is.
 _LINEAR = (
     "Mul", "Div", "Neg", "View", "UnsafeView", "Reshape", "ReshapeAlias", "Transpose", "T0",
     "Permute", "Clone", "Alias", "Expand", "Slice", "Select", "Squeeze", "Unsqueeze", "ToCopy",
-    "NativeDropout",
+    "NativeDropout", "Relu", "LeakyRelu",
 )  # fmt: skip
 
 
@@ -49,6 +51,22 @@ def residuals(network: nn.Module, rows: Tensor) -> tuple[Branch, ...]:
         ModelError: there are none, or a branch is no module's output, so that nothing can drop it.
     """
     graph = _Graph(network, rows)
+    while True:
+        found = _branches(network, graph)
+        if not (elsewhere := graph.used_elsewhere(found)):
+            break
+        # What such a module gives is dropped wherever it runs: the branch ends before it.
+        graph.without(elsewhere)
+    if not found:
+        raise ModelError(
+            f"{type(network).__name__} has no residual branches that could be dropped: nothing is "
+            "added to what went around it. Leave `stochastic_depth` out, or use `dropout`"
+        )
+    return tuple(reversed(found))
+
+
+def _branches(network: nn.Module, graph: "_Graph") -> list[Branch]:
+    """Last to first."""
     found: list[Branch] = []
     node = graph.answer
     while node is not None:
@@ -59,20 +77,16 @@ def residuals(network: nn.Module, rows: Tensor) -> tuple[Branch, ...]:
             node = sides[0]
         else:
             node = graph.before_all(behind)
-    if not found:
-        raise ModelError(
-            f"{type(network).__name__} has no residual branches that could be dropped: nothing is "
-            "added to what went around it. Leave `stochastic_depth` out, or use `dropout`"
-        )
-    return tuple(reversed(found))
+    return found
 
 
 def _branch(network: nn.Module, graph: "_Graph", node: Any) -> Branch:
     ends = graph.ends(node)
     if not ends:
         raise ModelError(
-            f"a residual branch of {type(network).__name__} is no module's output, so nothing can "
-            "drop it: compute its last step in a module, or leave `stochastic_depth` out"
+            f"a residual branch of {type(network).__name__} is no module's output, or that of one "
+            "that runs elsewhere too, so nothing can drop it: compute its last step in a module of "
+            "its own, or leave `stochastic_depth` out"
         )
     paths = tuple(dict.fromkeys(path for path, _ in ends))
     return Branch(ends=paths, rowwise=all(rowwise for _, rowwise in ends))
@@ -84,6 +98,7 @@ class _Graph:
     def __init__(self, network: nn.Module, rows: Tensor) -> None:
         copy = deepcopy(network).cpu().eval().requires_grad_(True)
         self._made: dict[Any, tuple[str, bool]] = {}
+        self._calls: Counter[str] = Counter()
         handles = [
             module.register_forward_hook(self._noting(path, len(rows[:2])))
             for path, module in copy.named_modules()
@@ -144,9 +159,19 @@ class _Graph:
             node = behind[0]
         return [self._made[node]]
 
+    def used_elsewhere(self, branches: Sequence[Branch]) -> set[str]:
+        """Modules that end a branch, but also run where they end none."""
+        ends = Counter(path for branch in branches for path in branch.ends)
+        return {path for path, count in ends.items() if self._calls[path] > count}
+
+    def without(self, paths: Collection[str]) -> None:
+        """Forget what these modules gave."""
+        self._made = {node: one for node, one in self._made.items() if one[0] not in paths}
+
     def _noting(self, path: str, rows: int) -> Any:
         def hook(module: nn.Module, given: Any, result: Any) -> None:
             del module, given
+            self._calls[path] += 1
             one = result[0] if isinstance(result, tuple) and result else result
             # Of modules around one another the innermost, which alone gives just this.
             if isinstance(one, Tensor) and one.grad_fn is not None:

@@ -89,6 +89,12 @@ def reused_head(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         projector, before = _projector(own, goal, factor=factor, named=bool(student_features))
+    # In the student's numbers and where it is: the teacher may lie elsewhere, in others.
+    like = own.head.weight
+    projector, classifier = (
+        projector.to(like.device, like.dtype),
+        classifier.to(like.device, like.dtype),
+    )
     if before:
         parts = OrderedDict(features=module.get_submodule(own.features_path), projector=projector)
         module.set_submodule(own.features_path, nn.Sequential(parts))

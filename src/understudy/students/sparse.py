@@ -40,6 +40,8 @@ class Sparsity:
         scope: whose smallest magnitudes go: of the whole `network`, where each layer keeps 1 % at
             least, or of each `layer`, which then has the same share.
         layers: patterns of the layers' paths (`stages.*`); none: all but the first and the last.
+        hold: whether what is zero already in the other layers stays so, as an earlier pruning
+            left it.
     """
 
     to: float | str
@@ -49,6 +51,7 @@ class Sparsity:
     every: int = 10
     scope: Scope = "network"
     layers: tuple[str, ...] = ()
+    hold: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what means nothing.
@@ -151,6 +154,12 @@ class Masks(nn.Module):
             zero = values[weight.name].detach() == 0
             # A layer that starts at zero is yet to learn.
             self.register_buffer(f"gone_{number}", zero & ~zero.all())
+        own = {weight.name for weight in self.weights}
+        others = prunable(inner(student), layers=("*",)) if sparsity.hold else ()
+        self.held = tuple(weight.name for weight in others if weight.name not in own)
+        for number, name in enumerate(self.held):
+            zero = values[name].detach() == 0
+            self.register_buffer(f"held_{number}", zero & ~zero.all())
         self.register_buffer("_settled", torch.tensor(False))
         self._first = self.share()
         count = sum(gone.numel() for gone in self.gone().values())
@@ -242,6 +251,8 @@ class Masks(nn.Module):
     def _apply_to(self, values: Mapping[str, Tensor]) -> None:
         for name, gone in self.gone().items():
             values[name].masked_fill_(gone, 0.0)
+        for number, name in enumerate(self.held):
+            values[name].masked_fill_(self.get_buffer(f"held_{number}"), 0.0)
 
 
 def _parameters(student: nn.Module) -> dict[str, nn.Parameter]:

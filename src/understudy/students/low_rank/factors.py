@@ -1,5 +1,6 @@
 """The two factors of one layer that answer most like it."""
 
+import math
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ def sides(layer: Layer | None) -> tuple[int, int]:
     if isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward:
         return layer.out_features, layer.in_features
     if isinstance(layer, nn.Conv2d) and type(layer).forward is nn.Conv2d.forward:
-        return (0, 0) if layer.groups > 1 else (layer.out_channels, layer.weight[0].numel())
+        # Not from the weight: reading one that is computed may change what it is computed from.
+        inputs = layer.in_channels * math.prod(layer.kernel_size)
+        return (0, 0) if layer.groups > 1 else (layer.out_channels, inputs)
     if _is_conv1d(layer):
         assert layer is not None
         inputs, outputs = weight_of(layer).shape

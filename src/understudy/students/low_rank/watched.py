@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from understudy.errors import ModelError, did_you_mean
+from understudy.students.blocks.removal import first_tensor
+from understudy.students.blocks.surgery import same
 from understudy.students.low_rank.factors import Layer, read, reads_inputs, sides
 
 
@@ -66,6 +68,7 @@ def looked(network: nn.Module, rows: Tensor, *, batch_size: int, moments: Sequen
         raise ModelError(f"`batch_size >= 1` must hold, but got {batch_size=}")
     order: list[str] = []
     left = _left(copy)
+    goal = _steady(copy, rows[:2])
     watched = _watch(copy, order, moments=moments, but=left)
     try:
         with torch.no_grad():
@@ -76,6 +79,12 @@ def looked(network: nn.Module, rows: Tensor, *, batch_size: int, moments: Sequen
             f"{type(network).__name__} does not take the calibration rows {list(rows.shape)} of "
             f"{rows.dtype} ({error}): give it rows as they are in the data, preprocessed"
         ) from error
+    found = None if goal is None else _answer(copy, rows[:2])
+    if goal is not None and (found is None or not same(found, goal)):
+        raise ModelError(
+            f"{type(network).__name__} gives another answer once other modules stand where its "
+            "layers were, as if its `forward` asked for their classes: cut it by depth or width"
+        )
     ran = tuple(dict.fromkeys(order))
     second = {path: one.moment() for path, one in watched.items() if one.gathers}
     _train(copy, rows[:2])
@@ -91,6 +100,18 @@ def looked(network: nn.Module, rows: Tensor, *, batch_size: int, moments: Sequen
         left=left,
         moments=second,
     )
+
+
+def _answer(copy: nn.Module, rows: Tensor) -> Tensor | None:
+    with torch.no_grad(), suppress(Exception):  # whatever the user's own forward raises
+        return first_tensor(copy(rows))
+    return None
+
+
+def _steady(copy: nn.Module, rows: Tensor) -> Tensor | None:
+    """What a network answers; None where it answers with no tensor, or never the same."""
+    one, other = _answer(copy, rows), _answer(copy, rows)
+    return one if one is not None and other is not None and same(one, other) else None
 
 
 def _train(copy: nn.Module, rows: Tensor) -> None:
