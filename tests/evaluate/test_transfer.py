@@ -5,8 +5,8 @@ import pytest
 
 from understudy.errors import DataError
 from understudy.evaluate.crossed import mean_squares, spread
+from understudy.evaluate.sentences import Word
 from understudy.evaluate.transfer import compare_features, crossed_half_width
-from understudy.evaluate.verdict import Word
 
 
 def components(rng, shape, *, seeds=0.0, draws=0.0, rows=0.0, pairs=0.0, rest=1.0):

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.errors import DataError
-from understudy.evaluate.verdict import Word, gap_closed, judge, unproved
+from understudy.evaluate.sentences import Word
+from understudy.evaluate.verdict import gap_closed, judge, unproved
 
 ROOT = Path(__file__).parents[2]
 

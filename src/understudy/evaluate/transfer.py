@@ -8,7 +8,8 @@ from scipy.special import stdtrit
 
 from understudy.errors import DataError
 from understudy.evaluate.crossed import FEWEST_SEEDS, mean_squares, spread
-from understudy.evaluate.verdict import Difference, Word, word_of
+from understudy.evaluate.sentences import Word
+from understudy.evaluate.verdict import Difference, word_of
 
 FEWEST_DRAWS = 2
 
