@@ -79,14 +79,15 @@ def looked(network: nn.Module, rows: Tensor, *, batch_size: int, moments: Sequen
             f"{type(network).__name__} does not take the calibration rows {list(rows.shape)} of "
             f"{rows.dtype} ({error}): give it rows as they are in the data, preprocessed"
         ) from error
+    ran = tuple(dict.fromkeys(order))
+    second = {path: one.moment() for path, one in watched.items() if one.gathers}
+    # Only now, as what runs is counted.
     found = None if goal is None else _answer(copy, rows[:2])
     if goal is not None and (found is None or not same(found, goal)):
         raise ModelError(
             f"{type(network).__name__} gives another answer once other modules stand where its "
             "layers were, as if its `forward` asked for their classes: cut it by depth or width"
         )
-    ran = tuple(dict.fromkeys(order))
-    second = {path: one.moment() for path, one in watched.items() if one.gathers}
     _train(copy, rows[:2])
     for path, one in watched.items():
         if one.reads:
