@@ -98,8 +98,32 @@ def test_rows_without_a_disagreement_prove_no_more_than_they_are(rows, word):
     assert found.word is word
     assert found.high == -found.low == pytest.approx(1 - 0.05 ** (1 / rows))
     if word is Word.UNDECIDED:
-        assert (found.seeds_needed, found.rows_needed) == (None, 299)
+        assert found.seeds_needed is None
+        assert found.rows_needed in (299, 300)
         assert "about 300 rows would" in found.sentence
+
+
+@pytest.mark.parametrize(("rows", "margin"), [(10, 0.01), (100, 0.01), (2, 1e-5), (50, 1e-5)])
+def test_the_rows_that_would_decide_do(rows, margin):
+    for control in (np.zeros((3, rows)), np.ones((3, rows))):
+        found = judge(
+            np.ones((3, rows)), control, higher_is_better=True, margin=margin, unit="share"
+        )
+        if found.word is Word.UNDECIDED:
+            one = np.ones((3, found.rows_needed))
+            enough = judge(
+                one, one * control[0, 0], higher_is_better=True, margin=margin, unit="share"
+            )
+            assert enough.word is not Word.UNDECIDED
+
+
+def test_one_row_of_ten_is_said_to_need_more_rows():
+    control = np.ones((3, 10))
+    control[:, 0] = 0
+    found = judge(np.ones((3, 10)), control, higher_is_better=True, margin=0.01, unit="share")
+    assert found.word is Word.UNDECIDED
+    assert found.rows_needed > 10
+    assert "rows would" in found.sentence
 
 
 def test_two_rows_prove_nothing_and_two_that_differ_little_more():

@@ -1,17 +1,17 @@
 """Did the teacher help? Student against control, over seeds and rows, in one of four words."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Float64
 
 from understudy.errors import DataError
-from understudy.evaluate.crossed import FEWEST_SEEDS, mean_squares, needed, spread
+from understudy.evaluate.crossed import FEWEST_SEEDS, MOST_ROWS, mean_squares, needed, spread
 from understudy.evaluate.sentences import Word, Wording
 
 # Fewer rows than this that differ from the others show no noise to be measured.
 _FEW = 3
-MOST_COUNTED = 100_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,9 +129,7 @@ def judge(
         return replace(verdict, word=word, sentence=sentence, seeds_needed=None)
     more = needed(squares, effect=effect, margin=margin, seeds=seeds, rows=rows, level=level)
     if few:
-        enough = range(rows + 1, MOST_COUNTED)
-        small = (n for n in enough if abs(effect) + _unseen(effect, n, level) <= margin)
-        more = None, next(small, None) if abs(effect) < margin else None
+        more = None, _enough(effect, margin, rows=rows, level=level, noisy=more[1])
     if seeds >= FEWEST_SEEDS:
         verdict = replace(verdict, sentence=told.undecided(effect, low, high, *more))
     return replace(verdict, seeds_needed=more[0], rows_needed=more[1])
@@ -147,6 +145,27 @@ def _unseen(effect: float, rows: int, level: float) -> float:
     """How far a mean of differences from -1 to 1 may be off through rows of which none was seen."""
     most = 1.0 - (1.0 - level) ** (1.0 / rows)
     return float(most * (1.0 + abs(effect)))
+
+
+def _enough(
+    effect: float, margin: float, *, rows: int, level: float, noisy: int | None
+) -> int | None:
+    """How many rows alike would decide: that the effect is no 0, or that it is within the margin.
+
+    Args:
+        effect: of the rows there are.
+        margin: the largest difference that does not matter.
+        rows: how many there are.
+        level: how sure the interval is.
+        noisy: how many it takes for the noise that was seen.
+    """
+    least = max(abs(effect), margin - abs(effect)) / (1.0 + abs(effect))
+    if least <= 0:
+        return None
+    unseen = math.log1p(-level) / math.log1p(-min(least, 0.5))
+    # Half a row more: at the bound itself rounding could leave it undecided.
+    found = max(rows + 1, math.floor(unseen + 0.5) + 1, noisy or 0)
+    return found if found <= MOST_ROWS else None
 
 
 def gap_closed(
