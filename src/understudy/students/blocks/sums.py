@@ -60,11 +60,11 @@ class Sums(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         answer = func(*args, **(kwargs or {}))
-        if not any(True for _ in _tensors([answer])):  # it asked for a shape or the like
+        if not any(True for _ in tensors_in([answer])):  # it asked for a shape or the like
             return answer
         name = getattr(func, "__name__", "")
         both = [value for value in args[:2] if isinstance(value, Tensor)]
-        for value in _tensors([*args, *(kwargs or {}).values()]):
+        for value in tensors_in([*args, *(kwargs or {}).values()]):
             one = self._made.get(id(value))
             if one is None or answer is value:  # in place the sum is its own first side
                 continue
@@ -76,9 +76,10 @@ class Sums(TorchFunctionMode):
         return answer
 
 
-def _tensors(values: Sequence[Any]) -> Iterator[Tensor]:
+def tensors_in(values: Sequence[Any]) -> Iterator[Tensor]:
+    """The tensors among arguments, and in sequences of them."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, list | tuple):
-            yield from _tensors(value)
+            yield from tensors_in(value)

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 from torch.overrides import TorchFunctionMode
 
+from understudy.students.blocks.sums import tensors_in
+
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _RECTIFIERS: frozenset[Any] = frozenset(
@@ -63,9 +65,9 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         answer = func(*args, **(kwargs or {}))
         self.seen.float_sums |= func in _SUMS_STAY_FLOAT
-        if not any(True for _ in _tensors([answer])):  # it asked for a shape or the like
+        if not any(True for _ in tensors_in([answer])):  # it asked for a shape or the like
             return answer
-        for value in _tensors([*args, *(kwargs or {}).values()]):
+        for value in tensors_in([*args, *(kwargs or {}).values()]):
             layer = self.made.get(id(value))
             if layer is not None:
                 self.seen.users[layer].append(func)
@@ -196,11 +198,3 @@ def _fold(layer: nn.Module, norm: nn.Module) -> None:
     )
     layer.weight = nn.Parameter(weight.detach(), requires_grad=learns)
     layer.bias = nn.Parameter(bias.detach(), requires_grad=learns)
-
-
-def _tensors(values: Sequence[Any]) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
